@@ -1,0 +1,1 @@
+"""Builders: a plan becomes an image record."""

@@ -1,0 +1,142 @@
+"""A workspace: its folder, its settings, its packages, and where their records lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpkg.errors import Problem, SpecError, UsageError
+from mlpkg.spec import PackageSpec, WorkspaceSpec
+from mlpkg.specfile import load_package
+from mlpkg.specfile import load_workspace as load_settings
+
+SPEC = "package.toml"
+SETTINGS = "mlpkg.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package of a workspace. All paths are absolute; `shown` is the spec's path as a user would type it."""
+
+    name: str
+    spec: PackageSpec
+    settings: WorkspaceSpec
+    root: Path
+    folder: Path
+    lock_folder: Path
+    records: Path
+    shown: str
+
+    @property
+    def lock_path(self) -> Path:
+        """package.lock."""
+        return self.lock_folder / "package.lock"
+
+    @property
+    def requirements_lock_path(self) -> Path:
+        """requirements.lock."""
+        return self.lock_folder / "requirements.lock"
+
+    def record(self, step: str) -> Path:
+        """The record of a step; a build's is called by its product."""
+        names = {"build": "image.json", "tag": "tags.json"}
+        return self.records / names.get(step, f"{step}.json")
+
+    def relative(self, path: Path) -> str:
+        """A path as records name it: relative to the workspace, with ``/``."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder with packages."""
+
+    root: Path
+    settings: WorkspaceSpec
+    packages: tuple[Package, ...]
+
+    @property
+    def state(self) -> Path:
+        """`.mlpkg`: records, rendered files, logs; never committed."""
+        return self.root / ".mlpkg"
+
+    def package(self, name: str) -> Package:
+        """The package of that name. Raises UsageError with the nearest known names."""
+        for package in self.packages:
+            if package.name == name:
+                return package
+        import difflib  # noqa: PLC0415 - only for a mistake
+
+        names = [package.name for package in self.packages]
+        near = difflib.get_close_matches(name, names, n=3) or names[:5]
+        raise UsageError(
+            f"no package named {name!r} in {self.root}",
+            hint=f"did you mean {', '.join(near)}?" if near else "no package.toml was found at all",
+        )
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder, from `start` upwards, with mlpkg.toml or dodo.py; else one with package.toml."""
+    for names in ((SETTINGS, "dodo.py"), (SPEC,)):
+        for folder in (start, *start.parents):
+            if any((folder / name).is_file() for name in names):
+                return folder
+    raise UsageError(
+        f"no workspace here: neither {SETTINGS} nor dodo.py nor {SPEC} in {start} or above",
+        hint="run the command in a workspace, or give --workspace DIR",
+    )
+
+
+def load(root: Path) -> Workspace:
+    """Read all specs of a workspace. Raises SpecError with the problems of all of them."""
+    root = root.resolve()
+    settings_path = root / SETTINGS
+    settings = load_settings(settings_path, shown=SETTINGS) if settings_path.is_file() else WorkspaceSpec()
+    folders = _folders(root, settings)
+    packages: list[Package] = []
+    problems: list[Problem] = []
+    for folder in folders:
+        shown = Path(os.path.relpath(folder / SPEC, root)).as_posix()
+        try:
+            spec = load_package(folder / SPEC, shown=shown)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        packages.append(_package(root, settings, folder, shown, spec))
+    problems += _duplicates(packages)
+    if problems:
+        raise SpecError(problems)
+    return Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name)))
+
+
+def single(folder: Path, *, state: Path, settings: WorkspaceSpec, shown: str) -> Package:
+    """A package outside any workspace, whose lock and records lie in `state` (the bundled registry's)."""
+    spec = load_package(folder / SPEC, shown=shown)
+    return Package(spec.package.name, spec, settings, folder, folder, state, state, shown)
+
+
+def _folders(root: Path, settings: WorkspaceSpec) -> list[Path]:
+    if (root / SPEC).is_file():
+        return [root]
+    found: set[Path] = set()
+    for pattern in settings.workspace.packages:
+        found.update(path.parent for path in root.glob(f"{pattern.rstrip('/')}/{SPEC}"))
+    return sorted(found)
+
+
+def _package(root: Path, settings: WorkspaceSpec, folder: Path, shown: str, spec: PackageSpec) -> Package:
+    name = spec.package.name
+    return Package(name, spec, settings, root, folder, folder, root / ".mlpkg" / name, shown)
+
+
+def _duplicates(packages: list[Package]) -> list[Problem]:
+    first: dict[str, str] = {}
+    problems = []
+    for package in packages:
+        if other := first.get(package.name):
+            problems.append(
+                Problem(package.shown, "package.name", f"{package.name!r} is also the name of {other}")
+            )
+        first.setdefault(package.name, package.shown)
+    return problems
