@@ -1,0 +1,7 @@
+"""`python -m mlpkg`."""
+
+import sys
+
+from mlpkg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,86 @@
+"""The bundled registry's image and program: an mlpkg package like any other, built by mlpkg.
+
+Its lock and records lie in the user's state folder, because an installed mlpkg is read-only and Debian's
+mirrors drop superseded packages.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlpkg import environment, layout, lock, plan, resources, steps
+from mlpkg.actions import sources_of
+from mlpkg.blobs import cache_folder
+from mlpkg.builders import direct
+from mlpkg.digest import sha256
+from mlpkg.errors import MlpkgError
+from mlpkg.lockfile import PackageLock
+from mlpkg.registry import state_folder
+from mlpkg.spec import WorkspaceSpec
+from mlpkg.workspace import Package, single
+
+PROGRAM = "usr/bin/docker-registry"
+
+
+@dataclass(frozen=True, slots=True)
+class BundledSource:
+    """Makes the registry's image, or finds its program, when `mlpkg.registry.up` asks for it."""
+
+    settings: WorkspaceSpec
+    notify: Callable[[str], None]
+
+    def image(self) -> tuple[str, Iterator[bytes]]:
+        """The configuration's digest, and an archive for `docker load`."""
+        package = self._package()
+        locked, _ = lock.make_lock(package, upgrade=False, notify=self.notify)
+        built, _ = direct.build(
+            plan.plan(package.spec, locked, steps.snapshot(package)), sources_of(package), None, {}
+        )
+        config, manifest = built.config.encode(), built.manifest.encode()
+        layers = [
+            layout.Blob(layer.digest, layer.size, self._reader(package, locked, layer.name))
+            for layer in built.layers
+        ]
+        return sha256(config), layout.archive(manifest, config, layers, ["mlpkg/registry:latest"])
+
+    def binary(self) -> Path:
+        """The registry's program, taken out of its .deb; for machines without an engine."""
+        package = self._package()
+        locked, _ = lock.make_lock(package, upgrade=False, notify=self.notify)
+        deb = next(deb for deb in locked.system if deb.name == "docker-registry")
+        target = cache_folder() / "programs" / deb.digest.removeprefix("sha256:") / "docker-registry"
+        if not target.is_file():
+            _take_program(package, locked, target)
+        return target
+
+    def _package(self) -> Package:
+        state = state_folder() / "registry-image"
+        found = single(
+            resources.data_folder("registry"),
+            state=state,
+            settings=self.settings,
+            shown="registry/package.toml",
+        )
+        return replace(found, root=state)
+
+    def _reader(self, package: Package, locked: PackageLock, name: str) -> Callable[[], Iterator[bytes]]:
+        return lambda: environment.read_layer(package, locked, name, self.notify)
+
+
+def _take_program(package: Package, locked: PackageLock, target: Path) -> None:
+    """Out of the system layer, whose digest the lock holds. Written aside and renamed."""
+    path = environment.ensure_layer(package, locked, "system", lambda _: None)
+    with tarfile.open(path) as archive:
+        member = archive.extractfile(PROGRAM)
+        if member is None:
+            raise MlpkgError(f"Debian's docker-registry has no /{PROGRAM}")
+        data = io.BytesIO(member.read()).getbuffer()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(".incoming")
+    aside.write_bytes(data)
+    aside.chmod(0o755)
+    aside.replace(target)

@@ -1,0 +1,35 @@
+"""One run per workspace at a time: a file lock that says whom one waits for. Readers never wait."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+from mlpkg.errors import UsageError
+
+_held: dict[Path, int] = {}
+"""Locks of this process. Worker processes are forked with their parent's, which is the same lock."""
+
+
+def hold_workspace(root: Path) -> None:
+    """Wait until this process (or its parent) is the only run in the workspace; held until it ends."""
+    if root in _held:
+        return
+    path = root / ".mlpkg" / "run.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint="the workspace must be writable") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        sys.stderr.write(f"waiting for process {holder or '?'}, which is at work in {root}\n")
+        sys.stderr.flush()
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    _held[root] = handle
