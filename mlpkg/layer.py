@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
@@ -131,14 +131,30 @@ def tar_stream(entries: Iterable[Entry]) -> Iterator[bytes]:
                 continue
             if known is not None:
                 raise MlpkgError(f"two files of one layer have the same path: /{member.path}")
+            if member.kind == "hardlink" and written.get(member.target) != "file":
+                raise MlpkgError(
+                    f"hard link /{member.path} to /{member.target}, which is no earlier file of the layer"
+                )
             written[member.path] = member.kind
             yield _header(member)
-            if member.content is None:
-                continue
-            yield from member.content.read()
-            if padding := -member.size % BLOCK:
-                yield bytes(padding)
+            if member.content is not None:
+                yield from _sized(member.path, member.content)
     yield bytes(2 * BLOCK)
+
+
+def _sized(path: str, content: Content) -> Iterator[bytes]:
+    left = content.size
+    for piece in content.read():
+        left -= len(piece)
+        if left < 0:
+            break
+        yield piece
+    if left:
+        raise ChangedInput(
+            f"/{path}: its content does not have the {content.size} bytes that its header says"
+        )
+    if padding := -content.size % BLOCK:
+        yield bytes(padding)
 
 
 def _parents(path: str, written: dict[str, str]) -> list[Entry]:
@@ -146,7 +162,7 @@ def _parents(path: str, written: dict[str, str]) -> list[Entry]:
     if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
         raise MlpkgError(f"not a path inside an image: {path!r}")
     above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    return [Entry(parent, "directory", 0o755) for parent in above if parent not in written]
+    return [Entry(parent, "directory", 0o755) for parent in above if written.get(parent) != "directory"]
 
 
 def _header(entry: Entry) -> bytes:
@@ -195,24 +211,3 @@ def _block(name: bytes, mode: int, size: int, kind: bytes, target: bytes) -> byt
     )
     block = b"".join(fields)
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def tar_size(entries: Iterable[Entry]) -> int:
-    """Bytes that `tar_stream` will give, from sizes alone: nothing is read."""
-    contents = 0
-
-    def hollow() -> Iterator[Entry]:
-        nonlocal contents
-        for entry in entries:
-            contents += entry.size
-            yield replace(entry, content=_Unread(entry.size)) if entry.content else entry
-
-    return sum(len(piece) for piece in tar_stream(hollow())) + contents
-
-
-@dataclass(frozen=True, slots=True)
-class _Unread:
-    size: int
-
-    def read(self) -> Iterator[bytes]:
-        return iter(())

@@ -6,6 +6,7 @@ Contents are not read here; `mlpkg.plan` takes the listing as a value.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ def list_tree(folder: Path, *, ignore: Sequence[str] = (), shown: str, key: str)
     """
     found: list[SourceEntry] = []
     problems: list[Problem] = []
-    spec = _patterns(ignore)
+    try:
+        spec = _patterns(ignore)
+    except (ValueError, re.error) as error:
+        raise SpecError([Problem(shown, key, f"a pattern of `ignore` cannot be read: {error}")]) from error
     for relative, entry in _walk(folder, "", spec):
         problem = _examine(folder, relative, entry, found)
         if problem:
