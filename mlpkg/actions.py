@@ -20,7 +20,7 @@ from mlpkg.lockfile import PackageLock
 from mlpkg.lockinputs import requirement_files
 from mlpkg.progress import note, size_text
 from mlpkg.records import FileState
-from mlpkg.specsources import check_files
+from mlpkg.specfile.disk import check_files
 from mlpkg.workspace import Package
 
 Report = dict[str, Any]
@@ -34,14 +34,16 @@ def perform(step: str, package: Package, *, upgrade: bool = False) -> Report:
         report: Report = {"lines": ["nothing to do"], "size": 0}
     else:
         if step in ("lock", "render", "build"):
-            _check(package)
+            _check(package, models_exist=step != "lock")
         report = _lock(package, upgrade=upgrade) if step == "lock" else _STEPS[step](package)
     return {"step": step, "package": package.name, "seconds": time.monotonic() - begun, **report}
 
 
-def _check(package: Package) -> None:
-    """Refuse files that cannot work, all at once. Models may still be made by a task; `render` lists them."""
-    problems = check_files(package.spec, package.folder, shown=package.shown, made_by_tasks=lambda _: True)
+def _check(package: Package, *, models_exist: bool) -> None:
+    """Refuse files that cannot work, all at once. Before the lock, models may still be made by a task."""
+    problems = check_files(
+        package.spec, package.folder, shown=package.shown, made_by_tasks=lambda _: not models_exist
+    )
     if problems:
         raise SpecError(problems)
 
@@ -97,11 +99,12 @@ def _build(package: Package) -> Report:
     inputs = {package.relative(plan_path): plan_state, **states}
     _unchanged(package, {package.relative(plan_path): plan_state})
     steps.record("build", package, want, inputs=inputs, result=image.to_json())
-    made = [layer for layer in image.layers if layer.name in image.made]
-    kept = [layer.name for layer in image.layers if layer.name not in image.made]
+    made = [layer for layer in image.layers if layer.name in image.made and layer.sources]
     lines = [f"{layer.name:<24} {size_text(layer.size):>9}  {layer.digest[:19]}" for layer in made]
-    if kept:
-        lines.append(f"kept: {', '.join(kept)}")
+    locked = [layer.name for layer in image.layers if layer.name in image.made and not layer.sources]
+    kept = [layer.name for layer in image.layers if layer.name not in image.made]
+    lines += [f"from the lock: {', '.join(locked)}"] if locked else []
+    lines += [f"kept: {', '.join(kept)}"] if kept else []
     lines.append(f"image {image.digest}")
     return {"lines": lines, "size": sum(layer.size for layer in made)}
 
@@ -128,7 +131,7 @@ def _push(package: Package) -> Report:
     receipt = deliver(package, image, list(tags.result["tags"]), where, note)
     steps.record("push", package, steps.wanted("push", package), inputs={}, result=receipt)
     lines = [f"{receipt['repository']}@{image.digest}", *receipt["notices"]]
-    lines.append(f"{receipt['uploaded']} layers sent, {receipt['existed']} already there")
+    lines.append(f"{receipt['uploaded']} blobs sent, {receipt['existed']} already there")
     return {"lines": lines, "size": receipt["bytes"]}
 
 

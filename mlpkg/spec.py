@@ -179,7 +179,7 @@ class Python:
     """`[python]`: where Python packages come from. Absent: what uv and pip are configured with."""
 
     index: str | None = None
-    """Address of the package index (PEP 503)."""
+    """Address of the package index (PEP 503); empty for none at all: then `find_links` holds every wheel."""
     extra_indexes: tuple[str, ...] = ()
     """Further indexes, asked before `index`."""
     find_links: tuple[str, ...] = ()
