@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mlpkg import debian
 from mlpkg.blobs import Blobs, cache_folder
-from mlpkg.digest import Digest
+from mlpkg.digest import Digest, framed, parse_digest
 from mlpkg.errors import DigestMismatch
 from mlpkg.formats import layer_formats
 from mlpkg.layer import Entry, tar_stream
 from mlpkg.lockfile import Deb, LockedLayer, PackageLock
+from mlpkg.records import write_atomically
 from mlpkg.requirements_file import Requirements, read_requirements
 from mlpkg.wheel_entries import environment_entries
 from mlpkg.wheel_sources import WheelSources, wheel_sources
@@ -45,18 +46,58 @@ def layer_names(lock: PackageLock) -> tuple[str, ...]:
 def make_layers(
     package: Package, lock: PackageLock, kept: Mapping[str, LockedLayer], notify: Notify
 ) -> tuple[LockedLayer, ...]:
-    """All locked layers of a lock, in the image's order; those not `kept` are made, into the cache."""
-    formats = layer_formats()
-    layers = dict(kept)
+    """All locked layers of a lock, in the image's order; those not `kept` are made, into the cache.
+
+    What was made once on this machine, for any package, is remembered by its contents and not made again.
+    """
+    formats, keys = layer_formats(), _layer_keys(lock)
+    remembered = {name: _recall(keys[name]) for name in keys}
+    layers = {
+        name: LockedLayer(name, *known, formats["debian" if name in ("base", "system") else "wheels"])
+        for name, known in remembered.items()
+        if known
+    } | dict(kept)
     for name, debs in (("base", lock.base), ("system", lock.system)):
         if debs and name not in layers:
             digest, size = blobs().write(_debian_layer(package, lock, debs, with_base=name == "base"))
             layers[name] = LockedLayer(name, digest, size, formats["debian"])
-    if not set(layer_names(lock)) <= set(layers):
+    if not set(keys) <= set(layers):
         for name, stream in _wheel_layers(package, lock, notify):
             digest, size = blobs().write(stream)
             layers[name] = LockedLayer(name, digest, size, formats["wheels"])
-    return tuple(layers[name] for name in layer_names(lock))
+    for name, key in keys.items():
+        _remember(key, layers[name])
+    return tuple(layers[name] for name in keys)
+
+
+def _layer_keys(lock: PackageLock) -> dict[str, Digest]:
+    """What each locked layer is made from, as one digest; in the image's order."""
+    formats = layer_formats()
+    wheels = [wheel.digest for wheel in lock.wheels]
+    return {
+        name: framed((formats["debian"], lock.suite, name, *(deb.digest for deb in getattr(lock, name))))
+        if name in ("base", "system")
+        # Two wheels may claim one file, so that each layer depends on all of them.
+        else framed((formats["wheels"], lock.suite, lock.platform, lock.python, name, *wheels))
+        for name in layer_names(lock)
+    }
+
+
+def _memory(key: Digest) -> Path:
+    return cache_folder() / "layers" / key.removeprefix("sha256:")
+
+
+def _recall(key: Digest) -> tuple[Digest, int] | None:
+    try:
+        digest, size = _memory(key).read_text().split()
+        return parse_digest(digest), int(size)
+    except (OSError, ValueError):
+        return None
+
+
+def _remember(key: Digest, layer: LockedLayer) -> None:
+    if _recall(key) != (layer.digest, layer.size):
+        write_atomically(_memory(key), f"{layer.digest} {layer.size}\n".encode())
 
 
 def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify) -> Path:
