@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = lacking("docker")
         if reason and not os.environ.get("CI"):
             item.add_marker(pytest.mark.skip(reason=f"no Docker engine: {reason}"))
+
+
+@pytest.fixture(scope="session")
+def registry_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real registry: this machine's `docker-registry`, else the one that mlpkg takes out of Debian's package."""
+    found = shutil.which("docker-registry")
+    if found:
+        return Path(found)
+    from mlpkg.registry_image import BundledSource
+    from mlpkg.spec import WorkspaceSpec
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPKG_STATE_HOME", str(tmp_path_factory.mktemp("registry-program")))
+        return BundledSource(WorkspaceSpec(), lambda _: None).binary()

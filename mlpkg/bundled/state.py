@@ -1,0 +1,231 @@
+"""The bundled registry's small files: what runs where, its secrets, its lock, its storage's identity.
+
+Below `state_folder`, one folder per port (0700; every file 0600, replaced whole)::
+
+    registry/5050/state.json      how it was started last        registry/5050/lock
+    registry/5050/secrets.json    credentials and http.secret    registry/5050/storage/    (process mode)
+
+Cheap to import: a run with nothing to do reads these files and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mlpkg.errors import MlpkgError, UsageError
+
+FORMAT = 1
+
+
+Notify = Callable[[str], None]
+"""Takes a line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the settings ask for; `storage` is an absolute folder, or empty for a place of mlpkg's own."""
+
+    port: int
+    storage: str
+    auth: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How the registry of one port was started last.
+
+    `instance` belongs to the storage. `container` is the engine's id; `pid` goes with `started`, which
+    tells it from a later process of the same number. They are None when it was stopped. `since` is ISO 8601.
+    """
+
+    mode: Literal["container", "process"]
+    wanted: Wanted
+    instance: str
+    container: str | None = None
+    pid: int | None = None
+    started: str | None = None
+    since: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Made once per port. `http` signs upload sessions, so that they outlive a restart of the registry."""
+
+    username: str
+    password: str = field(repr=False)
+    http: str = field(repr=False)
+    htpasswd: str = field(repr=False)
+
+
+def state_path() -> Path:
+    """Where the state folder is: $MLPKG_STATE_HOME, else mlpkg's in the XDG state home. Makes nothing."""
+    if own := os.environ.get("MLPKG_STATE_HOME"):
+        return Path(own).absolute()
+    home = os.environ.get("XDG_STATE_HOME", "")
+    # XDG Base Directory Specification 0.8: a relative path is to be ignored.
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state") / "mlpkg"
+
+
+def port_path(port: int) -> Path:
+    """The folder of one port's files. Makes nothing."""
+    return state_path() / "registry" / str(port)
+
+
+def make_port_folder(port: int) -> Path:
+    """The folder of one port's files, there and for this user only. Raises UsageError."""
+    folder = port_path(port)
+    try:
+        state_path().mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be made: {error.strerror}", hint="set MLPKG_STATE_HOME to a folder of your own"
+        ) from error
+    return folder
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file as a whole; only this user can read it. Raises MlpkgError."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with suppress(FileNotFoundError):
+            fresh.unlink()
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise MlpkgError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: what it makes is for this user only."""
+    return os.open(path, flags, 0o600)
+
+
+def read_state(port: int) -> State | None:
+    """What `write_state` left; None when there is nothing, or nothing that can be believed."""
+    value = _read_json(port_path(port) / "state.json")
+    if value is None or value.get("mode") not in ("container", "process"):
+        return None
+    try:
+        wanted = Wanted(port, value["wanted"]["storage"], value["wanted"]["auth"])
+        known = State(
+            mode=value["mode"],
+            wanted=wanted,
+            instance=value["instance"],
+            **{key: value[key] for key in ("container", "pid", "started", "since", "version")},
+        )
+    except (KeyError, TypeError):
+        return None
+    texts = (wanted.storage, known.instance, *filter(None, (known.container, known.started)))
+    is_sound = all(isinstance(text, str) for text in texts) and isinstance(known.pid, int | None)
+    return known if is_sound and isinstance(wanted.auth, bool) else None
+
+
+def write_state(known: State) -> None:
+    """Remember how the registry was started. Raises MlpkgError."""
+    text = json.dumps({"format": FORMAT, **asdict(known)}, indent=1)
+    write_private(make_port_folder(known.wanted.port) / "state.json", text.encode() + b"\n")
+
+
+def read_secrets(port: int) -> Secrets | None:
+    """The secrets of a port, None when they were not made yet or cannot be believed."""
+    value = _read_json(port_path(port) / "secrets.json")
+    parts = [(value or {}).get(key) for key in ("username", "password", "http", "htpasswd")]
+    texts = [part for part in parts if isinstance(part, str) and part]
+    return Secrets(*texts) if len(texts) == len(parts) else None
+
+
+def ensure_secrets(port: int) -> Secrets:
+    """The secrets of a port, made at the first call (hold `lock`). Raises UsageError, MlpkgError."""
+    if known := read_secrets(port):
+        return known
+    import secrets  # noqa: PLC0415
+
+    import bcrypt  # noqa: PLC0415
+
+    password = secrets.token_urlsafe(32)
+    # The registry checks the hash at every request. 256 random bits need no slow hash: the lowest cost.
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=4)).decode()
+    made = Secrets("mlpkg", password, secrets.token_hex(32), f"mlpkg:{hashed}\n")
+    text = json.dumps({"format": FORMAT, **asdict(made)}, indent=1)
+    write_private(make_port_folder(port) / "secrets.json", text.encode() + b"\n")
+    return made
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+
+
+@contextmanager
+def lock(port: int, notify: Notify) -> Generator[None, None, None]:
+    """One start or stop at a time per port; waits for another process, and says so. Raises UsageError."""
+    import fcntl  # noqa: PLC0415
+
+    path = make_port_folder(port) / "lock"
+    with open(path, "a", opener=private_opener) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notify(f"waiting for another process that starts or stops the registry on port {port}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def folder_of(wanted: Wanted) -> Path:
+    """The folder of the registry's data when it is no volume: the one asked for, or mlpkg's own."""
+    return Path(wanted.storage) if wanted.storage else port_path(wanted.port) / "storage"
+
+
+def data_folder(known: State) -> Path | None:
+    """The folder of the registry's data; None when it is a volume of the engine."""
+    return folder_of(known.wanted) if known.wanted.storage or known.mode == "process" else None
+
+
+def read_instance(folder: Path) -> str | None:
+    """The identity of a storage folder, None when it has none: new, or wiped."""
+    try:
+        return _instance_file(folder).read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def ensure_instance(folder: Path) -> str:
+    """The identity of a storage folder, made where there is none; the folder too. Raises UsageError."""
+    if known := read_instance(folder):
+        return known
+    import secrets  # noqa: PLC0415
+
+    file = _instance_file(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the registry's storage cannot be made: {error.strerror}",
+            hint="see [registry] storage",
+        ) from error
+    instance = secrets.token_hex(16)
+    write_private(file, instance.encode() + b"\n")
+    return instance
+
+
+def _instance_file(folder: Path) -> Path:
+    """Inside the folder that distribution keeps everything in, so that it is wiped along with the data."""
+    return folder / "docker" / "mlpkg-instance"

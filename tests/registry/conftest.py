@@ -1,0 +1,70 @@
+"""Settings and a source for a real registry, stopped and removed after each test."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlpkg import engine, registry
+from mlpkg.bundled import container
+from mlpkg.spec import Registry
+
+from .source import BinarySource
+
+
+@pytest.fixture(scope="session")
+def packed() -> Iterator[set[str]]:
+    """The digests of the images that were made; removed from the engine at the end."""
+    digests: set[str] = set()
+    yield digests
+    for digest in digests:
+        engine.remove_image(f"mlpkg-registry:{digest.removeprefix('sha256:')}")
+
+
+@pytest.fixture
+def registry_source(packed: set[str], registry_program: Path) -> BinarySource:
+    return BinarySource(registry_program, packed)
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "state"
+    monkeypatch.setenv("MLPKG_STATE_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
+
+@pytest.fixture
+def process_settings(no_engine: None, port: int) -> Iterator[Registry]:
+    """Settings of a registry that runs as a process and is stopped afterwards."""
+    settings = Registry(port=port)
+    yield settings
+    registry.down(settings)
+
+
+@pytest.fixture
+def container_settings(port: int) -> Iterator[Registry]:
+    """Settings of a registry that runs as a container; it and its volumes are removed afterwards."""
+    reason = engine.available()
+    if reason:
+        pytest.skip(reason)
+    settings = Registry(port=port)
+    yield settings
+    registry.down(settings)
+    engine.remove(container.container_name(port))
+    engine.remove_volume(container.volume_name(port))
+    engine.remove_volume(container.config_volume(port))

@@ -1,0 +1,264 @@
+"""The bundled registry as a process: started once, found again, stopped exactly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlpkg import registry
+from mlpkg.bundled import probe, process, state
+from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.registry import Endpoint
+from mlpkg.spec import Registry
+
+from .asking import ask, push_blob, quiet
+from .source import BinarySource
+
+
+def _hang_up(server: socket.socket) -> None:
+    server.accept()[0].close()
+
+
+def pid_of(settings: Registry) -> int:
+    known = state.read_state(settings.port)
+    assert known
+    assert known.pid
+    return known.pid
+
+
+def test_up_answers_only_with_the_credentials(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    endpoint = registry.up(process_settings, registry_source, notify=quiet)
+    assert ask(endpoint, "GET", "/v2/")[0] == 200
+    assert ask(endpoint, "GET", "/v2/", login=False)[0] == 401
+    assert endpoint.credentials == registry.credentials(process_settings)
+    assert registry.known_endpoint(process_settings) == endpoint
+
+
+def test_up_twice_keeps_the_process(process_settings: Registry, registry_source: BinarySource) -> None:
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    pid = pid_of(process_settings)
+    assert registry.up(process_settings, registry_source, notify=quiet) == first
+    assert pid_of(process_settings) == pid
+    assert registry_source.asked == ["binary"]
+
+
+def test_data_and_identity_outlive_a_restart(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    blob = push_blob(first, b"weights")
+    assert registry.down(process_settings)
+    assert registry.known_endpoint(process_settings) == first
+    second = registry.up(process_settings, registry_source, notify=quiet)
+    assert second == first
+    assert ask(second, "HEAD", blob)[0] == 200
+
+
+def test_a_wiped_storage_is_another_instance(
+    process_settings: Registry, registry_source: BinarySource, state_home: Path
+) -> None:
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    push_blob(first, b"weights")
+    shutil.rmtree(state_home / "registry" / str(process_settings.port) / "storage" / "docker")
+    assert registry.known_endpoint(process_settings) is None
+    second = registry.up(process_settings, registry_source, notify=quiet)
+    assert second.instance != first.instance
+    assert registry.known_endpoint(process_settings) == second
+
+
+def test_down_stops_exactly_this_process(process_settings: Registry, registry_source: BinarySource) -> None:
+    registry.up(process_settings, registry_source, notify=quiet)
+    pid = pid_of(process_settings)
+    assert registry.status(process_settings).running
+    assert registry.down(process_settings)
+    assert process.birth(pid) is None
+    assert not registry.status(process_settings).running
+    assert not registry.down(process_settings)
+
+
+def test_a_recycled_pid_is_not_killed(process_settings: Registry, registry_source: BinarySource) -> None:
+    registry.up(process_settings, registry_source, notify=quiet)
+    registry.down(process_settings)
+    known = state.read_state(process_settings.port)
+    assert known
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        state.write_state(replace(known, pid=stranger.pid, started="another-boot:1"))
+        assert not registry.status(process_settings).running
+        assert not registry.down(process_settings)
+        assert stranger.poll() is None
+        stranger.communicate(b"\n", timeout=10)
+
+
+def test_a_killed_registry_is_started_again(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    os.kill(pid_of(process_settings), signal.SIGKILL)
+    end = time.monotonic() + 10
+    while registry.status(process_settings).running and time.monotonic() < end:
+        time.sleep(0.02)
+    second = registry.up(process_settings, registry_source, notify=quiet)
+    assert second == first
+    assert ask(second, "GET", "/v2/")[0] == 200
+
+
+def test_a_port_of_another_program_is_refused(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    with socket.create_server(("127.0.0.1", process_settings.port)) as other:
+        other.settimeout(10)
+        silent = threading.Thread(target=_hang_up, args=(other,))
+        silent.start()
+        with pytest.raises(UsageError) as caught:
+            registry.up(process_settings, registry_source, notify=quiet)
+        silent.join()
+    text = str(caught.value)
+    assert f"port {process_settings.port}" in text
+    assert f"process {os.getpid()}" in text
+    assert "[registry] port" in text
+
+
+def test_a_registry_of_another_state_folder_is_left_alone(
+    process_settings: Registry,
+    registry_source: BinarySource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("MLPKG_STATE_HOME", str(tmp_path / "other"))
+        with pytest.raises(UsageError, match="image registry"):
+            registry.up(process_settings, registry_source, notify=quiet)
+        assert not registry.down(process_settings)
+    assert ask(first, "GET", "/v2/")[0] == 200
+
+
+def test_other_settings_than_those_it_runs_with_are_refused(
+    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+) -> None:
+    registry.up(process_settings, registry_source, notify=quiet)
+    for other in (
+        replace(process_settings, storage=str(tmp_path / "data")),
+        replace(process_settings, auth=False),
+    ):
+        assert registry.known_endpoint(other) is None
+        with pytest.raises(UsageError, match="other settings"):
+            registry.up(other, registry_source, notify=quiet)
+
+
+def test_storage_folder_without_credentials(
+    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+) -> None:
+    settings = replace(process_settings, storage=str(tmp_path / "data"), auth=False)
+    endpoint = registry.up(settings, registry_source, notify=quiet)
+    assert endpoint.credentials is None
+    push_blob(endpoint, b"weights")
+    assert any((tmp_path / "data").rglob("blobs"))
+    assert registry.known_endpoint(settings) == endpoint
+    with pytest.raises(UsageError, match="auth is false"):
+        registry.credentials(settings)
+
+
+def test_a_registry_that_cannot_start_says_why(
+    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho no disk today >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(MlpkgError, match="no disk today"):
+        registry.up(process_settings, BinarySource(broken), notify=quiet)
+    assert not registry.status(process_settings).running
+    registry.up(process_settings, registry_source, notify=quiet)
+
+
+def test_a_registry_that_never_answers_is_stopped_again(
+    process_settings: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "PATIENCE", 1.0)
+    deaf = tmp_path / "deaf"
+    deaf.write_text(f'#!/bin/sh\n[ "$1" = serve ] && echo $$ > {tmp_path}/pid && exec /bin/sleep 60\n')
+    deaf.chmod(0o755)
+    with pytest.raises(MlpkgError, match="does not answer on port"):
+        registry.up(process_settings, BinarySource(deaf), notify=quiet)
+    assert process.birth(int((tmp_path / "pid").read_text())) is None
+
+
+def test_secrets_are_private_and_in_no_log(
+    process_settings: Registry, registry_source: BinarySource, state_home: Path
+) -> None:
+    lines: list[str] = []
+    endpoint = registry.up(process_settings, registry_source, notify=lines.append)
+    assert endpoint.credentials
+    ask(endpoint, "GET", "/v2/try/manifests/none")
+    password = endpoint.credentials.password
+    assert password not in repr(endpoint) + repr(state.read_secrets(process_settings.port))
+    assert password not in "".join(lines) + process.log_tail(state.port_path(process_settings.port))
+    folder = state_home / "registry" / str(process_settings.port)
+    assert [path.name for path in folder.iterdir() if path.is_file() and path.stat().st_mode & 0o077] == []
+    assert folder.stat().st_mode & 0o777 == 0o700
+    command = Path(f"/proc/{pid_of(process_settings)}/cmdline").read_bytes()
+    assert password.encode() not in command
+
+
+def test_the_callers_environment_does_not_configure_it(
+    process_settings: Registry, registry_source: BinarySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_HTTP_ADDR", "0.0.0.0:1")
+    assert ask(registry.up(process_settings, registry_source, notify=quiet), "GET", "/v2/")[0] == 200
+
+
+def test_a_grown_log_is_cut_while_the_registry_runs(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    registry.up(process_settings, registry_source, notify=quiet)
+    folder = state.port_path(process_settings.port)
+    with process.log_file(folder).open("ab") as log:
+        log.write(b"x" * (process.LOG_LIMIT + 1))
+    registry.up(process_settings, registry_source, notify=quiet)
+    assert process.log_file(folder).stat().st_size < process.LOG_LIMIT
+    assert (folder / "registry.log.1").stat().st_size == process.LOG_LIMIT
+
+
+def test_two_starts_at_once_make_one_registry(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    found: list[Endpoint] = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(registry.up(process_settings, registry_source, notify=quiet))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert registry_source.asked == ["binary"]
+
+
+def test_an_interrupted_upload_goes_on_after_a_restart(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    """The fixed `http.secret`: without it the session would be unknown (distribution 2.8)."""
+    endpoint = registry.up(process_settings, registry_source, notify=quiet)
+    status, where = ask(endpoint, "POST", "/v2/try/blobs/uploads/")
+    assert status == 202
+    status, where = ask(endpoint, "PATCH", where.split(endpoint.address, 1)[1], b"half")
+    assert status == 202
+    registry.down(process_settings)
+    registry.up(process_settings, registry_source, notify=quiet)
+    assert ask(endpoint, "PATCH", where.split(endpoint.address, 1)[1], b"rest")[0] == 202
