@@ -1,0 +1,1 @@
+"""Whole runs, as users make them: real packages, real registry, real engine."""

@@ -1,0 +1,65 @@
+"""One house for the whole session: the first run in it is cold, the registry starts once."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlpkg import engine
+from mlpkg.bundled import container
+
+from .house import House, Workspace
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    house = House(folder / "cache", folder / "state", free_port())
+    yield house
+    keeper = house.workspace(folder / "keeper")
+    keeper.mlpkg("registry", "down", code=None)
+    if engine.available() is None:
+        remove_traces(house.port)
+
+
+def remove_traces(port: int) -> None:
+    """The registry's container, volumes and what was pulled from it."""
+    import docker
+
+    engine.remove(container.container_name(port))
+    engine.remove_volume(container.volume_name(port))
+    engine.remove_volume(container.volume_name(port) + "-config")
+    client = docker.from_env()
+    try:
+        for image in client.images.list():
+            digests = image.attrs.get("RepoDigests") or []
+            if any(name.startswith(f"127.0.0.1:{port}/") for name in digests):
+                client.images.remove(image.id, force=True)
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def pushed(house: House, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace that was built and pushed. Tests only look at it."""
+    workspace = house.workspace(tmp_path_factory.mktemp("pushed") / "workspace")
+    workspace.doit()
+    return workspace
+
+
+@pytest.fixture
+def workspace(house: House, pushed: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace of one's own that was built and pushed, and copied, before the test begins."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(pushed.folder, folder, symlinks=True)
+    return Workspace(folder, house)

@@ -1,0 +1,145 @@
+"""The house's shape: imports point down, slow things load late, few modules touch the outside."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mlpkg"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("__init__", "runtime"),
+    ("errors", "formats", "bases"),
+    ("digest",),
+    ("spec", "layer", "lockfile", "sources"),
+    ("records", "blobs", "progress", "runlock", "resources"),
+    ("specfile", "schema", "plan", "wheels", "debian", "remote", "engine", "bytecode"),
+    ("image", "render", "workspace", "bundled"),
+    ("layout", "builders", "registry", "lockinputs"),
+    ("environment", "steps"),
+    ("lock",),
+    ("actions",),
+    ("registry_image",),
+    ("delivery", "service"),
+    ("reporter", "tasks"),
+    ("drive",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the bottom up: a module imports from its own row (never in a circle) and from rows before it."""
+
+LATE = {
+    ("actions", "delivery"): "the push step loads the registry client when it really pushes",
+    ("tasks", "actions"): "a task loads what it runs when it runs",
+}
+"""Imports that point up, inside a function, each with its reason."""
+
+
+def module_name(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """What a file imports, as dotted names, and whether at its top level."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            if node.module == "mlpkg":
+                for alias in node.names:
+                    yield f"mlpkg.{alias.name}", id(node) in top
+            else:
+                yield node.module, id(node) in top
+
+
+def test_every_module_has_its_place() -> None:
+    placed = {name for row in LAYERS for name in row}
+    assert {module_name(path) for path in modules()} == placed
+
+
+def test_imports_point_down() -> None:
+    height = {name: number for number, row in enumerate(LAYERS) for name in row}
+    wrong = []
+    for path in modules():
+        own = module_name(path)
+        for name, _ in imports(path):
+            parts = name.split(".")
+            if parts[0] != "mlpkg" or len(parts) == 1 or parts[1] == "__version__":
+                continue
+            other = parts[1]
+            if height.get(other, 0) > height[own] and (own, other) not in LATE:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []
+
+
+def test_the_runtime_imports_nothing_else_of_mlpkg() -> None:
+    for path in (PACKAGE / "runtime").rglob("*.py"):
+        for name, _ in imports(path):
+            assert not name.startswith("mlpkg") or name.startswith("mlpkg.runtime"), f"{path}: {name}"
+
+
+SLOW = {"docker", "jinja2", "rich", "urllib3", "debian", "pysequoia", "requests", "pathspec", "bcrypt", "packaging"}
+
+
+def test_slow_libraries_are_not_imported_at_the_top() -> None:
+    allowed = {"remote"}  # loaded as a whole when a push happens
+    for path in modules():
+        if module_name(path) in allowed:
+            continue
+        found = {name.split(".")[0] for name, at_top in imports(path) if at_top} & SLOW
+        assert not found, f"{path.relative_to(PACKAGE)} imports {found} at its top"
+
+
+@pytest.mark.parametrize(
+    ("library", "where"),
+    [
+        ("docker", {"engine"}),
+        ("doit", {"tasks", "reporter", "drive"}),
+        ("jinja2", {"render"}),
+        ("urllib3", {"remote", "debian", "wheels", "engine"}),
+        ("pysequoia", {"debian"}),
+    ],
+)
+def test_each_library_is_known_to_few(library: str, where: set[str]) -> None:
+    users = {module_name(path) for path in modules() for name, _ in imports(path) if name.split(".")[0] == library}
+    assert users <= where
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in modules():
+        if module_name(path) in ("runtime", "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"), path
+
+
+def test_nothing_catches_everything() -> None:
+    """One boundary may: the command line's (exit 3). The server in the image has a boundary of its own."""
+    for path in modules():
+        if module_name(path) in ("runtime", "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{path}:{node.lineno}: bare except"
+                assert getattr(node.type, "id", "") != "Exception", f"{path}:{node.lineno}: except Exception"
+
+
+def test_looking_at_a_workspace_loads_nothing_slow(tmp_path: Path) -> None:
+    code = "import sys, mlpkg.tasks, mlpkg.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not set(ran.stdout.split()) & SLOW
