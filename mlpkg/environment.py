@@ -18,10 +18,12 @@ from mlpkg.formats import layer_formats
 from mlpkg.layer import Entry, tar_stream
 from mlpkg.lockfile import Deb, LockedLayer, PackageLock
 from mlpkg.records import write_atomically
-from mlpkg.requirements_file import Requirements, read_requirements
-from mlpkg.wheel_entries import environment_entries
-from mlpkg.wheel_sources import WheelSources, wheel_sources
-from mlpkg.wheels import Target, heavy, install_wheels
+from mlpkg.wheels.entries import environment_entries
+from mlpkg.wheels.install import install_wheels
+from mlpkg.wheels.locked import heavy
+from mlpkg.wheels.requirements import Requirements, read_requirements
+from mlpkg.wheels.sources import WheelSources, wheel_sources
+from mlpkg.wheels.target import Target
 from mlpkg.workspace import Package
 
 Notify = Callable[[str], None]
@@ -177,7 +179,9 @@ def _wheel_layers(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         tree = Path(temporary) / "tree"
         notify(f"installing {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}")
-        install_wheels(lock.wheels, tree, target=wheel_target(lock), sources=python_sources(package))
+        install_wheels(
+            lock.wheels, tree, target=wheel_target(lock), sources=python_sources(package), notify=notify
+        )
         entries = environment_entries(tree, python=lock.python)
         light: list[list[Entry]] = []
         for wheel in lock.wheels:

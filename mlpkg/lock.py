@@ -13,7 +13,9 @@ from mlpkg.formats import layer_formats
 from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
 from mlpkg.lockinputs import inputs_digest, needs_python, runtime_requirements, suite_of
 from mlpkg.records import write_atomically
-from mlpkg.wheels import Target, choose_wheels, requirements_text
+from mlpkg.wheels.choose import choose_wheels
+from mlpkg.wheels.locked import requirements_text
+from mlpkg.wheels.target import Target
 from mlpkg.workspace import Package
 
 Notify = Callable[[str], None]

@@ -29,7 +29,7 @@ def runtime_requirements(spec: PackageSpec) -> tuple[str, ...]:
 
 def requirement_files(package: Package) -> tuple[Path, ...]:
     """The requirements file and all that it includes."""
-    from mlpkg.requirements_file import requirement_inputs  # noqa: PLC0415 - only where something is locked
+    from mlpkg.wheels.requirements import requirement_inputs  # noqa: PLC0415 - only where something is locked
 
     name = package.spec.environment.requirements
     return requirement_inputs(package.folder / name, folder=package.folder) if name else ()

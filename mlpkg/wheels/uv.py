@@ -1,0 +1,129 @@
+"""Runs uv, and turns what it says into errors for people. The only caller of the uv binary."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpkg.errors import LockError, Unreachable, UsageError
+from mlpkg.wheels.sources import WheelSources
+
+_SHOWN_LINES = 40
+
+# What a user may have set for projects of their own, and what would change what we ask for.
+_DROPPED = frozenset(
+    {
+        "UV_BREAK_SYSTEM_PACKAGES", "UV_COMPILE_BYTECODE", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_FROZEN",
+        "UV_LINK_MODE", "UV_LOCKED", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE",
+        "UV_NO_VERIFY_HASHES", "UV_OUTPUT_FILE", "UV_OVERRIDE", "UV_PROJECT", "UV_PYTHON", "UV_REQUIRE_HASHES",
+        "UV_SYSTEM_PYTHON", "UV_VENV_CLEAR", "UV_VENV_SEED", "UV_WORKING_DIR", "VIRTUAL_ENV", "CONDA_PREFIX",
+        "PYTHONHOME", "PYTHONPATH",
+    }
+)  # fmt: skip
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s`'\"<>)]+")
+_NETWORK = re.compile(
+    r"error sending request|client error \(Connect\)|dns error|operation timed out|network (was|is) disabled"
+    r"|HTTP status (server error|client error \((408|429))|status code 5\d\d|network timeout|connection (reset|closed)",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"lack of valid authentication credentials|\(?40[13] (Unauthorized|Forbidden)|Missing credentials",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UvResult:
+    """How one run of uv ended. `reason` is its own explanation without addresses."""
+
+    code: int
+    output: str
+    reason: str
+
+    def raise_for_service(self) -> None:
+        """Raise Unreachable or LockError when the index, not the request, is at fault."""
+        if _REFUSED.search(self.reason):
+            raise LockError(
+                f"the package index refuses the credentials it was given, or wants some:\n{self.reason}",
+                hint="give them in the index's address, a .netrc file or uv's own configuration",
+            )
+        if "invalid peer certificate" in self.reason:
+            raise Unreachable(
+                f"the package index has a certificate that is not trusted here:\n{self.reason}",
+                hint="name your authority's certificates as ca_file under [python] in mlpkg.toml",
+            )
+        if _NETWORK.search(self.reason):
+            raise Unreachable(
+                f"the package index cannot be reached:\n{self.reason}",
+                hint="check the network, or set index (or find_links) under [python] in mlpkg.toml",
+            )
+
+
+def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources) -> UvResult:
+    """Run uv in `folder` (a private one: uv looks there for configuration). Raises UsageError.
+
+    The sources go by environment, so that credentials are in no process list.
+    """
+    environment = uv_environment(os.environ, sources)
+    completed = subprocess.run(
+        [uv_binary(), *arguments, *(sources.arguments() if arguments[0] == "pip" else [])],
+        cwd=folder,
+        env=_without_shims(environment) if arguments[0] == "python" else environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    reason = readable(completed.stderr.decode("utf-8", "replace"), folder)
+    return UvResult(completed.returncode, completed.stdout.decode("utf-8", "replace"), reason)
+
+
+def uv_binary() -> str:
+    """The uv that is installed with mlpkg. Raises UsageError."""
+    from uv import find_uv_bin  # noqa: PLC0415
+
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "uv's program is missing", hint="install mlpkg again, with its dependencies"
+        ) from error
+
+
+def uv_environment(variables: Mapping[str, str], sources: WheelSources) -> dict[str, str]:
+    """The user's environment with our sources, without colour, progress, or downloads of Pythons."""
+    kept = {key: value for key, value in variables.items() if key not in _DROPPED}
+    fixed = {
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "UV_NO_INSTALLER_METADATA": "1",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **sources.variables(), **fixed}
+
+
+def _without_shims(variables: Mapping[str, str]) -> dict[str, str]:
+    """Without the folders of pyenv and its like: uv would run each of their programs to see what it is."""
+    folders = variables.get("PATH", "").split(os.pathsep)
+    return {**variables, "PATH": os.pathsep.join(item for item in folders if Path(item).name != "shims")}
+
+
+def readable(text: str, folder: Path) -> str:
+    """Uv's explanation for people: without addresses, our scratch files, warnings and excess."""
+    text = _ADDRESS.sub(_last_part, text).replace(f"{folder}/", "")
+    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("warning:", "Using CPython"))]
+    if len(lines) > _SHOWN_LINES:
+        half = _SHOWN_LINES // 2
+        lines = [*lines[:half], f"  … {len(lines) - 2 * half} lines more …", *lines[-half:]]
+    return "\n".join(f"  {line.removeprefix('error: ')}" for line in lines)
+
+
+def _last_part(found: re.Match[str]) -> str:
+    """What is left of an address: its last part, which says which package it was about."""
+    path = found[0].split("://", 1)[1].split("?")[0].split("#")[0].rstrip("/.,:")
+    return f"<index>/{path.rsplit('/', 1)[1]}" if "/" in path else "<index>"

@@ -1,0 +1,1 @@
+"""Tests of the Python environment: choosing, installing and packing wheels."""
