@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _service_verbs(verb)
     registry = verb("registry", _registry, "the bundled registry's life", "mlpkg registry status")
     registry.add_argument(
-        "action", choices=("up", "down", "status", "credentials"), help="what to do with it"
+        "action", choices=("up", "down", "status", "credentials", "gc"), help="what to do with it"
     )
     schema = verb(
         "schema", _schema, "print the JSON Schema of package.toml", "mlpkg schema > package.schema.json"
@@ -287,6 +287,11 @@ def _registry(options: argparse.Namespace) -> int:
             status,
             "\n".join(f"{key:<9} {value}" for key, value in status.items() if value is not None),
         )
+    elif options.action == "gc":
+        from mlpkg.registry_image import BundledSource  # noqa: PLC0415
+
+        text = registry.collect_garbage(settings.registry, BundledSource(settings, note), notify=note)
+        _result(options, {"result": text}, text)
     else:
         login = registry.credentials(settings.registry)
         _result(
@@ -301,7 +306,12 @@ def _schema(options: argparse.Namespace) -> int:
     from mlpkg import schema  # noqa: PLC0415
 
     if options.write:
-        for path in schema.write_all(options.write):
+        from mlpkg.manual import commands_page  # noqa: PLC0415
+
+        page = options.write / "commands.md"
+        written = schema.write_all(options.write)
+        page.write_text(commands_page(parser()))
+        for path in (*written, page):
             _say(str(path))
     else:
         _print(schema.package_schema() if options.of == "package" else schema.workspace_schema())

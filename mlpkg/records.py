@@ -65,6 +65,8 @@ class Change:
     new: str
 
     def __str__(self) -> str:
+        if not self.old and not self.new:
+            return self.name
         if not self.old:
             return f"{self.name}: new"
         if not self.new:

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from mlpkg import engine, environment, plan, records, registry, resources, steps
+from mlpkg import engine, environment, plan, records, resources, steps
 from mlpkg.actions import current_lock
 from mlpkg.bundled import process
+from mlpkg.delivery import target
 from mlpkg.errors import MlpkgError, Unreachable, UsageError
-from mlpkg.host_environment import LockedEnvironment, host_environment
 from mlpkg.lockinputs import runtime_requirements
 from mlpkg.records import write_atomically
+from mlpkg.wheels.host import LockedEnvironment, host_environment
 from mlpkg.workspace import Package
 
 Notify = Callable[[str], None]
@@ -136,10 +137,8 @@ def _start_container(package: Package, port: int, notify: Notify) -> Service:
     if not result or receipt is None:
         raise MlpkgError(f"{package.name}: not pushed yet", hint=f"run `mlpkg push {package.name}`")
     reference = f"{receipt.result['repository']}@{result['digest']}"
-    endpoint = (
-        None if package.settings.registry.address else registry.known_endpoint(package.settings.registry)
-    )
-    login = endpoint.credentials if endpoint else None
+    # The receipt may be older than the registry's last stop.
+    login = target(package.settings, notify).credentials
     notify(f"pulling {reference}")
     image = engine.pull(reference, (login.username, login.password) if login else None)
     container = engine.run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlpkg.errors import Problem, SpecError, UsageError
@@ -93,6 +93,9 @@ def load(root: Path) -> Workspace:
     root = root.resolve()
     settings_path = root / SETTINGS
     settings = load_settings(settings_path, shown=SETTINGS) if settings_path.is_file() else WorkspaceSpec()
+    if settings.registry.storage and not settings.registry.storage.startswith("~"):
+        storage = str(root / settings.registry.storage)
+        settings = replace(settings, registry=replace(settings.registry, storage=storage))
     folders = _folders(root, settings)
     packages: list[Package] = []
     problems: list[Problem] = []

@@ -25,9 +25,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lock",),
     ("actions",),
     ("registry_image",),
-    ("delivery", "service"),
+    ("delivery",),
+    ("service",),
     ("reporter", "tasks"),
     ("drive",),
+    ("manual",),
     ("cli",),
     ("__main__",),
 )
@@ -93,7 +95,18 @@ def test_the_runtime_imports_nothing_else_of_mlpkg() -> None:
             assert not name.startswith("mlpkg") or name.startswith("mlpkg.runtime"), f"{path}: {name}"
 
 
-SLOW = {"docker", "jinja2", "rich", "urllib3", "debian", "pysequoia", "requests", "pathspec", "bcrypt", "packaging"}
+SLOW = {
+    "docker",
+    "jinja2",
+    "rich",
+    "urllib3",
+    "debian",
+    "pysequoia",
+    "requests",
+    "pathspec",
+    "bcrypt",
+    "packaging",
+}
 
 
 def test_slow_libraries_are_not_imported_at_the_top() -> None:
@@ -116,7 +129,9 @@ def test_slow_libraries_are_not_imported_at_the_top() -> None:
     ],
 )
 def test_each_library_is_known_to_few(library: str, where: set[str]) -> None:
-    users = {module_name(path) for path in modules() for name, _ in imports(path) if name.split(".")[0] == library}
+    users = {
+        module_name(path) for path in modules() for name, _ in imports(path) if name.split(".")[0] == library
+    }
     assert users <= where
 
 

@@ -25,7 +25,9 @@ BASE = PlannedLayer("base", "base", contents=("libc6=1",), digest=sha256(b"base"
 
 
 def layer(name: str, *files: str) -> PlannedLayer:
-    return PlannedLayer(name, name, tuple(PlannedFile(f"app/{file}", 0o644, "package", file) for file in files))
+    return PlannedLayer(
+        name, name, tuple(PlannedFile(f"app/{file}", 0o644, "package", file) for file in files)
+    )
 
 
 def image(*layers: PlannedLayer) -> BuildPlan:
@@ -55,7 +57,9 @@ def test_a_layers_digest_is_that_of_the_bytes_sent_later(sources: Sources) -> No
     assert states["score.py"].digest == sha256((sources.package / "score.py").read_bytes())
 
 
-def test_the_same_files_elsewhere_give_the_same_image(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_same_files_elsewhere_give_the_same_image(
+    sources: Sources, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     plan = image(layer("code", "score.py", "model.bin"))
     other = tmp_path_factory.mktemp("elsewhere")
     for name in ("model.bin", "score.py"):
@@ -170,7 +174,11 @@ def test_a_vanished_file_is_named(sources: Sources) -> None:
 def test_states_hold_only_until_the_file_changes(sources: Sources) -> None:
     plan = image(layer("code", "score.py"))
     before, states = first(plan, sources)
-    stale = {"score.py": FileState(Digest("sha256:" + "0" * 64), states["score.py"].identity, states["score.py"].read_at)}
+    stale = {
+        "score.py": FileState(
+            Digest("sha256:" + "0" * 64), states["score.py"].identity, states["score.py"].read_at
+        )
+    }
     after, read = direct.build(plan, sources, before, stale)
     assert after.digest == before.digest
     assert read["score.py"] == records.FileState(

@@ -26,13 +26,17 @@ from mlpkg.spec import Entry, Environment, Image, Model, Package, PackageSpec, S
 GOLDEN = Path(__file__).parent / "golden"
 
 DIABETES = PackageSpec(
-    package=Package(name="team/diabetes", version="1.2.0", description='Says "hello" for $5', tags=("latest",)),
+    package=Package(
+        name="team/diabetes", version="1.2.0", description='Says "hello" for $5', tags=("latest",)
+    ),
     models=(
         Model(name="diabetes", path="model/diabetes.joblib", version=3),
         Model(name="embeddings", path="model/embeddings"),
     ),
     entry=Entry(script="score.py", source_directory="src"),
-    environment=Environment(requirements="requirements.txt", debian=("libgomp1",), variables={"OMP_NUM_THREADS": "1"}),
+    environment=Environment(
+        requirements="requirements.txt", debian=("libgomp1",), variables={"OMP_NUM_THREADS": "1"}
+    ),
     image=Image(labels={"org.example.team": "pricing"}),
     server=Server(workers=2, timeout=2.5, cors_origins=("https://a.example", "https://b.example")),
 )
@@ -42,10 +46,16 @@ LOCK = PackageLock(
     suite="trixie",
     platform="linux/amd64",
     python="3.13",
-    base=(Deb("libc6", "2.41-12", "amd64", "pool/main/g/glibc/libc6_2.41-12_amd64.deb", 10, sha256(b"libc6")),),
-    system=(Deb("libgomp1", "14.2", "amd64", "pool/main/g/gcc/libgomp1_14.2_amd64.deb", 10, sha256(b"gomp")),),
+    base=(
+        Deb("libc6", "2.41-12", "amd64", "pool/main/g/glibc/libc6_2.41-12_amd64.deb", 10, sha256(b"libc6")),
+    ),
+    system=(
+        Deb("libgomp1", "14.2", "amd64", "pool/main/g/gcc/libgomp1_14.2_amd64.deb", 10, sha256(b"gomp")),
+    ),
     wheels=(
-        Wheel("numpy", "2.3.5", "numpy-2.3.5-cp313-cp313-manylinux_2_28_x86_64.whl", 20_000_000, sha256(b"np")),
+        Wheel(
+            "numpy", "2.3.5", "numpy-2.3.5-cp313-cp313-manylinux_2_28_x86_64.whl", 20_000_000, sha256(b"np")
+        ),
         Wheel("six", "1.17.0", "six-1.17.0-py2.py3-none-any.whl", 11_000, sha256(b"six")),
     ),
     layers=(
@@ -180,7 +190,9 @@ def test_two_files_in_one_place_are_refused() -> None:
 
 
 def test_a_custom_server_gets_neither_runtime_nor_health_check() -> None:
-    spec = PackageSpec(package=Package(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000))
+    spec = PackageSpec(
+        package=Package(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
+    )
     planned = plan.plan(spec, replace(LOCK, wheels=(), layers=LOCK.layers[:2]), Snapshot())
     assert [layer.name for layer in planned.layers] == ["base", "system"]
     assert planned.config.command == ("/bin/x",)

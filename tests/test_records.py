@@ -33,7 +33,9 @@ def record(tmp_path: Path) -> Record:
     return Record("build", {"data": trusted(data)}, {"made": trusted(made)}, {"format": "1"}, {"digest": "x"})
 
 
-def why(record: Record | None, root: Path, *, files: tuple[str, ...] | None = None, form: str = "1") -> list[str]:
+def why(
+    record: Record | None, root: Path, *, files: tuple[str, ...] | None = None, form: str = "1"
+) -> list[str]:
     return [change.name for change in records.changes(record, root, files, {"format": form})]
 
 
@@ -43,7 +45,9 @@ def test_a_record_survives_its_file(tmp_path: Path, record: Record) -> None:
     assert why(record, tmp_path) == []
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"format": 1}', '{"format": 999, "step": "build"}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", '{"format": 1}', '{"format": 999, "step": "build"}']
+)
 def test_a_torn_or_foreign_record_is_absent(tmp_path: Path, record: Record, damage: str) -> None:
     path = tmp_path / "r.json"
     records.write(path, record)

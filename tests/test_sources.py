@@ -36,12 +36,29 @@ def test_sorted_by_path_with_size_and_executable_bit(tmp_path: Path) -> None:
 
 
 def test_what_must_not_ship_does_not(tmp_path: Path) -> None:
-    fill(tmp_path, "score.py", ".env", ".git/config", "x/id_rsa", "x/server.pem", "x/__pycache__/a.pyc", ".netrc")
+    fill(
+        tmp_path,
+        "score.py",
+        ".env",
+        ".git/config",
+        "x/id_rsa",
+        "x/server.pem",
+        "x/__pycache__/a.pyc",
+        ".netrc",
+    )
     assert names(tmp_path) == ["score.py"]
 
 
 def test_patterns_are_those_of_gitignore(tmp_path: Path) -> None:
-    fill(tmp_path, "score.py", "tests/test_a.py", "lib/tests/test_b.py", "n.ipynb", "keep.ipynb", "certs/ca.pem")
+    fill(
+        tmp_path,
+        "score.py",
+        "tests/test_a.py",
+        "lib/tests/test_b.py",
+        "n.ipynb",
+        "keep.ipynb",
+        "certs/ca.pem",
+    )
     assert names(tmp_path, "/tests/", "*.ipynb", "!keep.ipynb", "!certs/ca.pem") == [
         "certs/ca.pem",
         "keep.ipynb",

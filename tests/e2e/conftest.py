@@ -44,7 +44,7 @@ def remove_traces(port: int) -> None:
         for image in client.images.list():
             digests = image.attrs.get("RepoDigests") or []
             if any(name.startswith(f"127.0.0.1:{port}/") for name in digests):
-                client.images.remove(image.id, force=True)
+                client.images.remove(str(image.id), force=True)
     finally:
         client.close()
 

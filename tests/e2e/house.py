@@ -46,7 +46,11 @@ class House:
     @property
     def environ(self) -> dict[str, str]:
         """The environment for every command."""
-        own = {"MLPKG_CACHE_HOME": str(self.cache), "MLPKG_STATE_HOME": str(self.state), "PYTHONWARNINGS": "error"}
+        own = {
+            "MLPKG_CACHE_HOME": str(self.cache),
+            "MLPKG_STATE_HOME": str(self.state),
+            "PYTHONWARNINGS": "error",
+        }
         return {**os.environ, **own, **self.extra}
 
     def workspace(self, folder: Path) -> Workspace:

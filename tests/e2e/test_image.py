@@ -118,10 +118,15 @@ def test_run_score_logs_stop(pushed: Workspace) -> None:
     assert "not running" in pushed.mlpkg("score", "diabetes", str(SAMPLE), code=2).err
 
 
-def test_without_an_engine_all_but_the_container_works(house: House, pushed: Workspace, tmp_path: Path) -> None:
+def test_without_an_engine_all_but_the_container_works(
+    house: House, pushed: Workspace, tmp_path: Path
+) -> None:
     """The registry is a process, the script is served from a venv, and the image is the same."""
     bare = replace(
-        house, state=tmp_path / "state", port=free_port(), extra={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+        house,
+        state=tmp_path / "state",
+        port=free_port(),
+        extra={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"},
     )
     workspace = bare.workspace(tmp_path / "workspace")
     try:
@@ -161,7 +166,15 @@ def test_skopeo_accepts_the_image(pushed: Workspace, tmp_path: Path) -> None:
     )
     assert json.loads(tagged.stdout)["Digest"] == pushed.digest()
     copied = subprocess.run(
-        ["skopeo", "copy", "--src-tls-verify=false", "--src-creds", f"{user}:{password}", name, f"oci:{tmp_path}/layout"],
+        [
+            "skopeo",
+            "copy",
+            "--src-tls-verify=false",
+            "--src-creds",
+            f"{user}:{password}",
+            name,
+            f"oci:{tmp_path}/layout",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -173,7 +186,7 @@ def test_skopeo_accepts_the_image(pushed: Workspace, tmp_path: Path) -> None:
 def test_nothing_secret_and_nothing_of_this_machine_is_in_the_image(pushed: Workspace) -> None:
     record = pushed.record("image.json")
     text = json.dumps([record["config"], record["manifest"], pushed.record("push.json")])
-    user, password = login(pushed)
+    _, password = login(pushed)
     for secret in (password, str(pushed.folder), str(Path.home()), str(pushed.house.cache)):
         assert secret not in text
     for layer in record["layers"]:

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.mirror
 STEPS = [f"{step}:diabetes" for step in ("lock", "render", "build", "tag", "push")]
 
 
-def test_the_first_run_does_every_step_and_ends_with_a_table(pushed: Workspace, house: House, tmp_path: Path) -> None:
+def test_the_first_run_does_every_step_and_ends_with_a_table(
+    pushed: Workspace, house: House, tmp_path: Path
+) -> None:
     fresh = house.workspace(tmp_path / "fresh")
     run = fresh.doit()
     assert run.done == ["train:diabetes", *STEPS]
@@ -48,9 +50,20 @@ def test_the_second_run_does_nothing_and_loads_nothing_slow(workspace: Workspace
         timeout=60,
         check=True,
     )
-    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in traced_run.stderr.splitlines() if "|" in line}
+    loaded = {
+        line.rsplit("|", 1)[1].strip().split(".")[0] for line in traced_run.stderr.splitlines() if "|" in line
+    }
     assert "mlpkg" in loaded
-    assert not loaded & {"docker", "jinja2", "rich", "urllib3", "requests", "debian", "pysequoia", "packaging"}
+    assert not loaded & {
+        "docker",
+        "jinja2",
+        "rich",
+        "urllib3",
+        "requests",
+        "debian",
+        "pysequoia",
+        "packaging",
+    }
 
 
 def test_a_changed_script_makes_the_code_layer_only(workspace: Workspace) -> None:
@@ -74,7 +87,11 @@ def test_a_changed_requirement_locks_again_and_makes_the_environment_only(worksp
     assert [line for line in before.splitlines() if "pool/" in line] == [
         line for line in after.splitlines() if "pool/" in line
     ]
-    moved = {line.split('"')[3] for line in set(after.splitlines()) ^ set(before.splitlines()) if '"filename"' in line}
+    moved = {
+        line.split('"')[3]
+        for line in set(after.splitlines()) ^ set(before.splitlines())
+        if '"filename"' in line
+    }
     assert moved == {"joblib"}
 
 
