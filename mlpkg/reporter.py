@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from doit.reporter import ConsoleReporter
 from mlpkg.errors import Problem, SpecError
 from mlpkg.progress import size_text
 from mlpkg.runlock import hold_workspace
+from mlpkg.steps import why
 
 
 class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotations
@@ -30,11 +30,11 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """The run begins: one at a time; SIGTERM ends it as Ctrl-C does (doit would lose its state).
 
-        A model that neither is there nor is made by any task ends the run here, before any work.
+        Files that cannot work end the run here, before any work; so does a model that nobody makes.
         """
         super().initialize(tasks, selected_tasks)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        problems = list(_missing_models(tasks, selected_tasks))
+        problems = list(_refusals(tasks, selected_tasks))
         if problems:
             error = SpecError(problems)
             self.failed(error.exit_code, str(error))
@@ -72,8 +72,11 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
             self.write("\n" + "".join(f"{line}\n" for line in _table(self.reports)))
 
 
-def _missing_models(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem]:
-    """Models of the selected packages that neither are there nor are made by a task."""
+def _refusals(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem]:
+    """What is wrong with the files of the selected packages that have something to build.
+
+    Asked before anything runs: a training task may take hours, and must not be followed by a syntax error.
+    """
     names = {name: None for name in selected if name in tasks}
     names |= {
         name: None for group in list(names) if tasks[group].has_subtask for name in tasks[group].task_dep
@@ -84,23 +87,19 @@ def _missing_models(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[P
         for action in tasks[name].actions
         if hasattr(action, "package") and action.step != "lock"
     }
-    missing = [
-        (package, number, package.folder / model.path)
-        for package in packages.values()
-        for number, model in enumerate(package.spec.models)
-        if not (package.folder / model.path).exists()
-    ]
-    if not missing:
+    stale = [package for package in packages.values() if why("build", package)]
+    if not stale:
         return
-    targets = [Path(os.path.abspath(target)) for task in tasks.values() for target in task.targets]  # noqa: PTH100
-    for package, number, path in missing:
-        if not any(target == path or path in target.parents for target in targets):
-            yield Problem(
-                package.shown,
-                f"models[{number}].path",
-                f"{package.spec.models[number].path!r} does not exist, and no task makes it",
-                "correct the path, or name it among the targets of the doit task that makes it",
-            )
+    from mlpkg.specfile.disk import check_files  # noqa: PLC0415 - only where something will be built
+
+    targets = [Path(target).absolute() for task in tasks.values() for target in task.targets]
+    for package in stale:
+        yield from check_files(
+            package.spec,
+            package.folder,
+            shown=package.shown,
+            made_by_tasks=lambda path: any(target == path or path in target.parents for target in targets),
+        )
 
 
 def _table(reports: list[dict[str, Any]]) -> list[str]:

@@ -29,6 +29,9 @@ _MOST = 20
 _COPY_IN = "copy it into the package's folder, or let a doit task do so"
 
 
+_START = "paths start at the folder of package.toml"
+
+
 @dataclass(frozen=True, slots=True)
 class _Named:
     """A path of the spec: the key and its text, where it is on disk, and the real folder it must stay in."""
@@ -106,7 +109,8 @@ def _mode(named: _Named) -> tuple[int, Problem | None]:
     except FileNotFoundError:
         if named.path.is_symlink():
             return 0, named.problem("is a link to nothing")
-        return 0, named.problem("does not exist", "paths start at the folder of package.toml")
+        is_model = named.key.startswith("models")
+        return 0, named.problem("does not exist" + (", and no task makes it" if is_model else ""), _START)
     except OSError as error:
         return 0, named.problem(f"cannot be read: {error.strerror}")
     except RuntimeError:  # before Python 3.13, a loop of links

@@ -49,7 +49,6 @@ class House:
         own = {
             "MLPKG_CACHE_HOME": str(self.cache),
             "MLPKG_STATE_HOME": str(self.state),
-            "PYTHONWARNINGS": "error",
         }
         return {**os.environ, **own, **self.extra}
 

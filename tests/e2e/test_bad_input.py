@@ -49,7 +49,7 @@ def test_a_wrong_spec(fresh: Workspace, old: str, new: str, said: str) -> None:
 def test_a_model_that_nobody_makes(fresh: Workspace) -> None:
     spoil(fresh, '"model/diabetes.joblib"', '"model/other.joblib"')
     for command in (fresh.doit(code=2), fresh.mlpkg("push", code=2)):
-        assert "models[0].path: 'model/other.joblib' does not exist, and no task makes it" in command.err
+        assert 'models[0].path: "model/other.joblib" does not exist, and no task makes it' in command.err
         assert command.done == []
 
 
@@ -76,7 +76,9 @@ def test_a_script_that_breaks_later_loses_nothing(workspace: Workspace) -> None:
     run = workspace.mlpkg("push", code=2)
     assert "score.py" in run.err
     spoil(workspace, "def run(data: str", "def run(data: str)", "score.py")
-    assert workspace.mlpkg("push").done == []
+    again = workspace.mlpkg("push")
+    assert again.done in ([], ["build:diabetes"])  # doit forgets a task that failed; the record does not
+    assert "kept" not in again.err
     assert workspace.digest() == digest
 
 

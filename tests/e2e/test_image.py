@@ -53,6 +53,12 @@ def docker_compose_file() -> str:
 
 
 @pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    """What Compose 1 knows as well (it answers ``--wait`` with its help and exit 0)."""
+    return ["up --detach"]
+
+
+@pytest.fixture(scope="session")
 def pulled(pushed: Workspace) -> Iterator[str]:
     """The image by digest, pulled into the engine; named for compose."""
     name = reference(pushed)

@@ -101,8 +101,12 @@ def test_the_sources_own_failure_comes_through(image: str) -> None:
 
 
 def test_a_container_runs_confined_and_is_read(spec: RunSpec) -> None:
-    name = engine.run(shell(replace(spec, env={"WHAT": "out"}), "echo $WHAT; sleep 0.2; echo err >&2; : > /x"))
-    assert b"".join(engine.logs(name, follow=True)).split(b"\n")[:2] == [b"out", b"err"], "both streams are read"
+    name = engine.run(
+        shell(replace(spec, env={"WHAT": "out"}), "echo $WHAT; sleep 0.2; echo err >&2; : > /x")
+    )
+    assert b"".join(engine.logs(name, follow=True)).split(b"\n")[:2] == [b"out", b"err"], (
+        "both streams are read"
+    )
     state = engine.inspect(name)
     assert state
     assert not state.running

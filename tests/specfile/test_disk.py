@@ -64,9 +64,10 @@ def test_all_is_well(folder: Path) -> None:
 
 
 def test_all_is_missing_at_once(tmp_path: Path) -> None:
-    start = "does not exist (paths start at the folder of package.toml)"
+    hint = "(paths start at the folder of package.toml)"
+    start = f"does not exist {hint}"
     assert problems(tmp_path) == [
-        f'p/a/package.toml:6: models[0].path: "model" {start}',
+        f'p/a/package.toml:6: models[0].path: "model" does not exist, and no task makes it {hint}',
         f'p/a/package.toml:9: entry.script: "score.py" {start}',
         f'p/a/package.toml:12: environment.requirements: "requirements.txt" {start}',
         f'p/a/package.toml: smoke.request: "sample.json" {start}',
