@@ -226,3 +226,40 @@ def test_a_wiped_registry_is_filled_again(pushed: Workspace, tmp_path: Path) -> 
         workspace.mlpkg("registry", "down", code=None)
         if engine.available() is None:
             remove_traces(house.port)
+
+
+@pytest.mark.parametrize("command", ["doit", "mlpkg"])
+def test_an_interrupted_run_is_taken_up(
+    house: House, pushed: Workspace, tmp_path: Path, command: str
+) -> None:
+    workspace = house.workspace(tmp_path / "interrupted")
+    process = workspace.start(command, *(["push"] if command == "mlpkg" else []))
+    stream = process.stderr
+    assert stream is not None
+    assert any("choosing" in line for line in stream)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if command == "mlpkg":
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert "interrupted; what was done is kept" in err
+    assert workspace.doit().done[-1] == "push:diabetes"
+    assert workspace.digest() == pushed.digest()
+    leftovers = [*house.cache.rglob(".incoming.*"), *workspace.folder.rglob(".*.json.*")]
+    assert leftovers == []
+
+
+def test_a_lock_moves_when_it_is_asked_to(workspace: Workspace) -> None:
+    requirements = workspace.package / "requirements.txt"
+    requirements.write_text("joblib==1.5.1\nnumpy==2.3.5\nscikit-learn==1.7.2\n")
+    workspace.doit("lock")
+    requirements.write_text("joblib>=1.5\nnumpy==2.3.5\nscikit-learn==1.7.2\n")
+    workspace.doit("lock")
+    lock = workspace.package / "requirements.lock"
+    assert "joblib==1.5.1 " in lock.read_text(), "what still fits does not move"
+    run = workspace.mlpkg("lock", "--upgrade", "--json")
+    (report,) = run.json()["steps"]
+    assert report["lines"][0].startswith("chosen")
+    assert "joblib==1.5.1 " not in lock.read_text()
+    assert "://" not in lock.read_text() + (workspace.package / "package.lock").read_text()
