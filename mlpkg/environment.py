@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from mlpkg import debian
+from mlpkg import bytecode, debian, formats
 from mlpkg.blobs import Blobs, cache_folder
+from mlpkg.bytecode import Interpreter
 from mlpkg.digest import Digest, framed, parse_digest
-from mlpkg.errors import DigestMismatch
-from mlpkg.formats import layer_formats
+from mlpkg.errors import DigestMismatch, MlpkgError
 from mlpkg.layer import Entry, tar_stream
 from mlpkg.lockfile import Deb, LockedLayer, PackageLock
 from mlpkg.records import write_atomically
@@ -34,72 +35,35 @@ def blobs() -> Blobs:
     return Blobs(cache_folder() / "blobs")
 
 
-def layer_names(lock: PackageLock) -> tuple[str, ...]:
-    """The locked layers that a lock has, in the image's order: what moves least comes first."""
-    own = tuple(f"wheel:{wheel.name}" for wheel in lock.wheels if heavy(wheel))
-    return (
-        *(("base",) if lock.base else ()),
-        *(("system",) if lock.system else ()),
-        *own,
-        *(("wheels",) if len(own) < len(lock.wheels) else ()),
-    )
-
-
 def make_layers(
     package: Package, lock: PackageLock, kept: Mapping[str, LockedLayer], notify: Notify
 ) -> tuple[LockedLayer, ...]:
     """All locked layers of a lock, in the image's order; those not `kept` are made, into the cache.
 
     What was made once on this machine, for any package, is remembered by its contents and not made again.
+    Python is compiled where this machine can run the image's (decision 5).
     """
-    formats, keys = layer_formats(), _layer_keys(lock)
-    remembered = {name: _recall(keys[name]) for name in keys}
-    layers = {
-        name: LockedLayer(name, *known, formats["debian" if name in ("base", "system") else "wheels"])
-        for name, known in remembered.items()
-        if known
-    } | dict(kept)
-    for name, debs in (("base", lock.base), ("system", lock.system)):
-        if debs and name not in layers:
-            digest, size = blobs().write(_debian_layer(package, lock, debs, with_base=name == "base"))
-            layers[name] = LockedLayer(name, digest, size, formats["debian"])
+    compiled = bool(lock.python) and bytecode.is_native(lock.platform)
+    keys = _layer_keys(lock, compiled=compiled)
+    layers = {name: known for name, key in keys.items() if (known := _recall(name, key))} | dict(kept)
+    for name in ("base", "system"):
+        if name in keys and name not in layers:
+            layers[name] = _written(name, _debian_layer(package, lock, name), compiled=False)
+    if set(keys) <= set(layers):
+        return _remembered(keys, layers)
+    made = replace(lock, layers=tuple(layers.values()))
+    found = _interpreter(package, made, notify) if compiled else None
+    if compiled and found is None:
+        notify("the image's Python does not run here: its packages are not compiled, services start slower")
+        keys = _layer_keys(lock, compiled=False)
+    if "bytecode" in keys and "bytecode" not in layers:
+        layers["bytecode"] = _written(
+            "bytecode", _bytecode_layer(package, made, found, notify), compiled=True
+        )
     if not set(keys) <= set(layers):
-        for name, stream in _wheel_layers(package, lock, notify):
-            digest, size = blobs().write(stream)
-            layers[name] = LockedLayer(name, digest, size, formats["wheels"])
-    for name, key in keys.items():
-        _remember(key, layers[name])
-    return tuple(layers[name] for name in keys)
-
-
-def _layer_keys(lock: PackageLock) -> dict[str, Digest]:
-    """What each locked layer is made from, as one digest; in the image's order."""
-    formats = layer_formats()
-    wheels = [wheel.digest for wheel in lock.wheels]
-    return {
-        name: framed((formats["debian"], lock.suite, name, *(deb.digest for deb in getattr(lock, name))))
-        if name in ("base", "system")
-        # Two wheels may claim one file, so that each layer depends on all of them.
-        else framed((formats["wheels"], lock.suite, lock.platform, lock.python, name, *wheels))
-        for name in layer_names(lock)
-    }
-
-
-def _memory(key: Digest) -> Path:
-    return cache_folder() / "layers" / key.removeprefix("sha256:")
-
-
-def _recall(key: Digest) -> tuple[Digest, int] | None:
-    try:
-        digest, size = _memory(key).read_text().split()
-        return parse_digest(digest), int(size)
-    except (OSError, ValueError):
-        return None
-
-
-def _remember(key: Digest, layer: LockedLayer) -> None:
-    if _recall(key) != (layer.digest, layer.size):
-        write_atomically(_memory(key), f"{layer.digest} {layer.size}\n".encode())
+        for name, stream in _wheel_layers(package, lock, found, notify):
+            layers[name] = _written(name, stream, compiled=found is not None)
+    return _remembered(keys, layers)
 
 
 def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify) -> Path:
@@ -111,19 +75,86 @@ def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify)
     cache = blobs()
     if cache.has(wanted.digest, wanted.size):
         return cache.path(wanted.digest)
+    if not formats.is_current(name, wanted.format):
+        raise MlpkgError(
+            f"layer {name} of {package.shown} was made by the rules {wanted.format!r}, which this version does not know",
+            hint=f"run `mlpkg lock {package.name}`, or use the mlpkg that locked it",
+        )
     notify(f"layer {name}: not in the local cache, making it from the lock")
     if name in ("base", "system"):
-        debs = lock.base if name == "base" else lock.system
-        found = {name: cache.write(_debian_layer(package, lock, debs, with_base=name == "base"))}
+        found = {name: cache.write(_debian_layer(package, lock, name))}
     else:
-        found = {other: cache.write(stream) for other, stream in _wheel_layers(package, lock, notify)}
+        compiled = formats.BYTECODE in wanted.format
+        python = _interpreter(package, lock, notify) if compiled else None
+        if compiled and python is None:
+            raise MlpkgError(
+                f"layer {name} of {package.shown} holds Python compiled for {lock.platform}, which does not run here",
+                hint=f"push from a {lock.platform} machine first, or use that machine's cache",
+            )
+        if name == "bytecode":
+            found = {name: cache.write(_bytecode_layer(package, lock, python, notify))}
+        else:
+            found = {
+                other: cache.write(stream) for other, stream in _wheel_layers(package, lock, python, notify)
+            }
     digest, size = found[name]
     if (digest, size) != (wanted.digest, wanted.size):
         raise DigestMismatch(
-            f"layer {name} of {package.shown}: made {digest} ({size} bytes), the lock says {wanted.digest} ({wanted.size})",
-            hint=f"locked with {wanted.format!r}, made with {layer_formats()!r}; run `mlpkg lock {package.name}`",
+            f"layer {name} of {package.shown}: made {digest} ({size} bytes), the lock says {wanted.digest}"
+            f" ({wanted.size} bytes)",
+            hint=f"please report it; `mlpkg lock --upgrade {package.name}` makes a new lock",
         )
     return cache.path(digest)
+
+
+def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:
+    """What each locked layer is made from, as one digest; in the image's order: what moves least comes first."""
+    own = [f"wheel:{wheel.name}" for wheel in lock.wheels if heavy(wheel)]
+    names = [
+        *(["base"] if lock.base else []),
+        *(["system"] if lock.system else []),
+        *(["bytecode"] if compiled else []),
+        *own,
+        *(["wheels"] if len(own) < len(lock.wheels) else []),
+    ]
+    return {name: _layer_key(name, lock, compiled=compiled) for name in names}
+
+
+def _layer_key(name: str, lock: PackageLock, *, compiled: bool) -> Digest:
+    parts: list[str] = [name, formats.layer_format(name, compiled=compiled), lock.suite]
+    if name == "base" or compiled:
+        parts += [deb.digest for deb in lock.base]
+    if name in ("system", "bytecode"):
+        parts += ["system", *(deb.digest for deb in lock.system)]
+    if name.startswith("wheel"):
+        # Two wheels may claim one file, so that each layer depends on all of them.
+        parts += [lock.platform, lock.python, *(wheel.digest for wheel in lock.wheels)]
+    return framed(parts)
+
+
+def _memory(key: Digest) -> Path:
+    return cache_folder() / "layers" / key.removeprefix("sha256:")
+
+
+def _recall(name: str, key: Digest) -> LockedLayer | None:
+    try:
+        digest, size, form = _memory(key).read_text().rstrip("\n").split(" ", 2)
+        return LockedLayer(name, parse_digest(digest), int(size), form)
+    except (OSError, ValueError):
+        return None
+
+
+def _remembered(keys: Mapping[str, Digest], layers: Mapping[str, LockedLayer]) -> tuple[LockedLayer, ...]:
+    for name, key in keys.items():
+        layer = layers[name]
+        if _recall(name, key) != layer:
+            write_atomically(_memory(key), f"{layer.digest} {layer.size} {layer.format}\n".encode())
+    return tuple(layers[name] for name in keys)
+
+
+def _written(name: str, stream: Iterator[bytes], *, compiled: bool) -> LockedLayer:
+    digest, size = blobs().write(stream)
+    return LockedLayer(name, digest, size, formats.layer_format(name, compiled=compiled))
 
 
 def fetch_debs(package: Package, debs: tuple[Deb, ...]) -> tuple[Path, ...]:
@@ -162,23 +193,39 @@ def _all_cached(debs: Iterable[Deb]) -> bool:
     return all(cache.has(deb.digest, deb.size) for deb in debs)
 
 
-def _debian_layer(
-    package: Package, lock: PackageLock, debs: tuple[Deb, ...], *, with_base: bool
-) -> Iterator[bytes]:
+def _debian_layer(package: Package, lock: PackageLock, name: str) -> Iterator[bytes]:
+    debs = lock.base if name == "base" else lock.system
     paths = fetch_debs(package, debs)
-    entries = debian.layer_entries(list(zip(debs, paths, strict=True)), suite=lock.suite, with_base=with_base)
-    return tar_stream(entries)
+    placed = list(zip(debs, paths, strict=True))
+    return tar_stream(debian.layer_entries(placed, suite=lock.suite, with_base=name == "base"))
+
+
+def _interpreter(package: Package, lock: PackageLock, notify: Notify) -> Interpreter | None:
+    """The image's Python, able to run here; needs the base layer."""
+    base = ensure_layer(package, lock, "base", notify)
+    return bytecode.interpreter(base, python=lock.python, platform=lock.platform, cache=cache_folder())
+
+
+def _bytecode_layer(
+    package: Package, lock: PackageLock, python: Interpreter | None, notify: Notify
+) -> Iterator[bytes]:
+    """The standard library (and Debian's own Python packages), compiled."""
+    notify("compiling the image's standard library")
+    names = [name for name in ("base", "system") if any(layer.name == name for layer in lock.layers)]
+    lower = [ensure_layer(package, lock, name, notify) for name in names]
+    return tar_stream(bytecode.layer_bytecode(python, lower, cache=cache_folder()) if python else ())
 
 
 def _wheel_layers(
-    package: Package, lock: PackageLock, notify: Notify
+    package: Package, lock: PackageLock, python: Interpreter | None, notify: Notify
 ) -> Iterator[tuple[str, Iterator[bytes]]]:
     """One stream a layer: each heavy wheel, then all others. Valid only until the next one is asked for."""
     folder = cache_folder() / "environments"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         tree = Path(temporary) / "tree"
-        notify(f"installing {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}")
+        doing = "installing and compiling" if python else "installing"
+        notify(f"{doing} {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}")
         install_wheels(
             lock.wheels, tree, target=wheel_target(lock), sources=python_sources(package), notify=notify
         )
@@ -186,12 +233,18 @@ def _wheel_layers(
         light: list[list[Entry]] = []
         for wheel in lock.wheels:
             found = entries[wheel.name]
+            if python:
+                found = [*found, *bytecode.wheel_bytecode(python, found, cache=cache_folder())]
             if heavy(wheel):
-                yield f"wheel:{wheel.name}", tar_stream(found)
+                yield f"wheel:{wheel.name}", tar_stream(_sorted(found))
             else:
                 light.append(found)
         if light:
-            yield "wheels", tar_stream(sorted(chain.from_iterable(light), key=lambda entry: entry.path))
+            yield "wheels", tar_stream(_sorted(chain.from_iterable(light)))
+
+
+def _sorted(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.path)
 
 
 def read_layer(package: Package, lock: PackageLock, name: str, notify: Notify) -> Iterator[bytes]:

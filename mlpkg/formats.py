@@ -23,7 +23,19 @@ DEBIAN = "debian/1"
 WHEELS = "wheels/1"
 """What of a wheel goes into a layer, and where."""
 
+BYTECODE = "bytecode/1"
+"""Which sources are compiled, how, and where the results go."""
 
-def layer_formats() -> dict[str, str]:
-    """By which rules each kind of locked layer is made; part of what decides whether a lock fits."""
-    return {"debian": f"tar/{TAR} {DEBIAN}", "wheels": f"tar/{TAR} {WHEELS}"}
+
+def layer_format(name: str, *, compiled: bool) -> str:
+    """By which rules a locked layer is made; `compiled`: with .pyc files beside the sources."""
+    if name in ("base", "system"):
+        return f"tar/{TAR} {DEBIAN}"
+    if name == "bytecode":
+        return f"tar/{TAR} {BYTECODE}"
+    return f"tar/{TAR} {WHEELS} {BYTECODE}" if compiled else f"tar/{TAR} {WHEELS}"
+
+
+def is_current(name: str, form: str) -> bool:
+    """Whether a locked layer was made by today's rules."""
+    return form in (layer_format(name, compiled=True), layer_format(name, compiled=False))

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mlpkg import debian, environment
-from mlpkg.formats import layer_formats
+from mlpkg import debian, environment, formats
 from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
 from mlpkg.lockinputs import inputs_digest, needs_python, runtime_requirements, suite_of
 from mlpkg.records import write_atomically
@@ -45,7 +44,7 @@ def make_lock(package: Package, *, upgrade: bool, notify: Notify) -> tuple[Packa
     """
     old = read_lock(package)
     if old and not upgrade and fits(package, old):
-        if all(layer.format in layer_formats().values() for layer in old.layers):
+        if all(formats.is_current(layer.name, layer.format) for layer in old.layers):
             return old, "fits"
         chosen, done = old, "layers made anew (another layer format)"
     else:
@@ -109,22 +108,22 @@ def _choose_debs(
 
 def _with_layers(package: Package, lock: PackageLock, old: PackageLock | None, notify: Notify) -> PackageLock:
     """The lock with its layers; those whose contents and format did not move keep their digest unread."""
-    formats = layer_formats().values()
     kept = {
         layer.name: layer
         for layer in (old.layers if old else ())
-        if old and layer.format in formats and _same_contents(layer.name, lock, old)
+        if old and formats.is_current(layer.name, layer.format) and _same_contents(layer.name, lock, old)
     }
     return replace(lock, layers=environment.make_layers(package, lock, kept, notify))
 
 
 def _same_contents(name: str, new: PackageLock, old: PackageLock) -> bool:
+    if new.suite != old.suite or new.platform != old.platform:
+        return False
     if name == "base":
-        return new.base == old.base and new.suite == old.suite
+        return new.base == old.base
     if name == "system":
-        return new.system == old.system and new.suite == old.suite
-    return new.wheels == old.wheels and (new.python, new.platform, new.suite) == (
-        old.python,
-        old.platform,
-        old.suite,
-    )
+        return new.system == old.system
+    if name == "bytecode":
+        return (new.base, new.system) == (old.base, old.system)
+    # Compiled packages are those of one exact Python, which the base holds.
+    return (new.wheels, new.python, new.base) == (old.wheels, old.python, old.base)

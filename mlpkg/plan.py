@@ -125,6 +125,7 @@ def _locked_layers(lock: PackageLock) -> list[PlannedLayer]:
     own = {layer.name for layer in lock.layers} & wheels
     comments = {
         "base": f"Debian {lock.suite}",
+        "bytecode": "Python's standard library, compiled",
         "system": "Debian packages of the spec",
         "wheels": "Python packages",
     }

@@ -126,7 +126,11 @@ def registry_instance(package: Package) -> str:
 def _lock_wanted(package: Package) -> Wanted:
     # The files of the record decide: which files the requirements include is said by the files themselves.
     name = package.spec.environment.requirements or ""
-    values = {**lockinputs.lock_values(package), "requirements": name, **formats.layer_formats()}
+    values = {
+        **lockinputs.lock_values(package),
+        "requirements": name,
+        "layers": f"tar/{formats.TAR} {formats.DEBIAN} {formats.WHEELS} {formats.BYTECODE}",
+    }
     return Wanted(None, values)
 
 

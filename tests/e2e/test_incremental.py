@@ -72,7 +72,7 @@ def test_a_changed_script_makes_the_code_layer_only(workspace: Workspace) -> Non
     run = workspace.doit()
     assert run.done == ["build:diabetes", "tag:diabetes", "push:diabetes"]
     assert workspace.made() == ["code"]
-    assert "kept: base, wheel:scipy, wheels, runtime, model:diabetes:1" in run.out
+    assert "kept: base, bytecode, wheel:scipy, wheels, runtime, model:diabetes:1" in run.out
 
 
 def test_a_changed_requirement_locks_again_and_makes_the_environment_only(workspace: Workspace) -> None:
