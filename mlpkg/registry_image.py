@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlpkg import environment, layout, lock, plan, resources, steps
@@ -59,13 +59,8 @@ class BundledSource:
 
     def _package(self) -> Package:
         state = state_folder() / "registry-image"
-        found = single(
-            resources.data_folder("registry"),
-            state=state,
-            settings=self.settings,
-            shown="registry/package.toml",
-        )
-        return replace(found, root=state)
+        folder = resources.data_folder("registry")
+        return single(folder, state=state, settings=self.settings, shown="registry/package.toml")
 
     def _reader(self, package: Package, locked: PackageLock, name: str) -> Callable[[], Iterator[bytes]]:
         return lambda: environment.read_layer(package, locked, name, self.notify)

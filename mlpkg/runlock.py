@@ -17,7 +17,7 @@ def hold_workspace(root: Path) -> None:
     """Wait until this process (or its parent) is the only run in the workspace; held until it ends."""
     if root in _held:
         return
-    path = root / ".mlpkg" / "run.lock"
+    path = root / ".mlpkg" / ".lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlpkg.digest import Digest, sha256
 from mlpkg.errors import Problem, SpecError, UsageError
 from mlpkg.spec import PackageSpec, WorkspaceSpec
 from mlpkg.specfile import load_package
@@ -17,10 +18,14 @@ SETTINGS = "mlpkg.toml"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One package of a workspace. All paths are absolute; `shown` is the spec's path as a user would type it."""
+    """One package of a workspace. All paths are absolute; `shown` is the spec's path as a user would type it.
+
+    `spec_digest` is that of the bytes `spec` was read from: a file that changes later is not what was planned.
+    """
 
     name: str
     spec: PackageSpec
+    spec_digest: Digest
     settings: WorkspaceSpec
     root: Path
     folder: Path
@@ -102,11 +107,9 @@ def load(root: Path) -> Workspace:
     for folder in folders:
         shown = Path(os.path.relpath(folder / SPEC, root)).as_posix()
         try:
-            spec = load_package(folder / SPEC, shown=shown)
+            packages.append(_package(root, settings, folder, shown))
         except SpecError as error:
             problems += error.problems
-            continue
-        packages.append(_package(root, settings, folder, shown, spec))
     problems += _duplicates(packages)
     if problems:
         raise SpecError(problems)
@@ -115,8 +118,8 @@ def load(root: Path) -> Workspace:
 
 def single(folder: Path, *, state: Path, settings: WorkspaceSpec, shown: str) -> Package:
     """A package outside any workspace, whose lock and records lie in `state` (the bundled registry's)."""
-    spec = load_package(folder / SPEC, shown=shown)
-    return Package(spec.package.name, spec, settings, folder, folder, state, state, shown)
+    spec, digest = _read(folder / SPEC, shown)
+    return Package(spec.package.name, spec, digest, settings, state, folder, state, state, shown)
 
 
 def _folders(root: Path, settings: WorkspaceSpec) -> list[Path]:
@@ -128,9 +131,29 @@ def _folders(root: Path, settings: WorkspaceSpec) -> list[Path]:
     return sorted(found)
 
 
-def _package(root: Path, settings: WorkspaceSpec, folder: Path, shown: str, spec: PackageSpec) -> Package:
+def _package(root: Path, settings: WorkspaceSpec, folder: Path, shown: str) -> Package:
+    spec, digest = _read(folder / SPEC, shown)
     name = spec.package.name
-    return Package(name, spec, settings, root, folder, folder, root / ".mlpkg" / name, shown)
+    # One level of folders: a package `a/b` never lies among the records of a package `a`.
+    records = root / ".mlpkg" / name.replace("/", "%2F")
+    folder = folder.resolve()
+    return Package(name, spec, digest, settings, root, folder, folder, records, shown)
+
+
+def _read(path: Path, shown: str) -> tuple[PackageSpec, Digest]:
+    """A spec and the digest of the very bytes it was read from. Raises SpecError."""
+    while True:
+        before = _digest(path)
+        spec = load_package(path, shown=shown)
+        if _digest(path) == before:
+            return spec, before
+
+
+def _digest(path: Path) -> Digest:
+    try:
+        return sha256(path.read_bytes())
+    except OSError:
+        return sha256(b"")
 
 
 def _duplicates(packages: list[Package]) -> list[Problem]:

@@ -180,7 +180,9 @@ def _run(
     with ExitStack() as stack:
         running = []
         for number, share in enumerate(shares):
-            jobs = b"".join(os.fsencode(source) + b"\0" + f"/{path}".encode() + b"\0" for path, source in share)
+            jobs = b"".join(
+                os.fsencode(source) + b"\0" + f"/{path}".encode() + b"\0" for path, source in share
+            )
             process = _start(found, jobs, folder / str(number))
             stack.callback(_stop, process)
             running.append(process)

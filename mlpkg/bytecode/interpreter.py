@@ -75,7 +75,7 @@ def interpreter(base: Path, *, python: str, platform: str, cache: Path) -> Inter
     system or architecture, or a base without that Python; it was really run when it is given back.
     Raises MlpkgError for a layer that would write outside its folder or is no tar.
     """
-    if sys.platform != "linux" or machine.machine() != _MACHINES.get(platform):
+    if not is_native(platform):
         return None
     root = _unpacked(base, cache / "interpreters")
     loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"), None)
@@ -184,3 +184,8 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
         if content is not None:
             shutil.copyfileobj(content, file)
     target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def is_native(platform: str) -> bool:
+    """Whether this machine is of an image's platform (``linux/amd64``), so that its Python can run here."""
+    return sys.platform == "linux" and machine.machine() == _MACHINES.get(platform)

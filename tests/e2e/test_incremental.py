@@ -182,7 +182,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(house: House, pushed: Workspa
 
 
 def test_a_second_run_waits_for_the_first(workspace: Workspace) -> None:
-    path = workspace.folder / ".mlpkg" / "run.lock"
+    path = workspace.folder / ".mlpkg" / ".lock"
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
