@@ -250,3 +250,35 @@ def test_client_that_does_not_read_a_long_answer(server: Running, runtime_root: 
         assert len(everything(client)) < 300_000_000
         reply = replace(streaming).ask(body=b"long", timeout=60)
         assert (len(reply.body), reply.is_cut_off) == (300_000_000, False)
+
+
+def test_stream_before_a_pipelined_request(runtime_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text(
+        "import time\n"
+        "from azureml.contrib.services.aml_request import rawhttp\n"
+        "from azureml.contrib.services.aml_response import AMLResponse\n"
+        "def init(): pass\n"
+        "def pieces():\n"
+        "    for number in range(5):\n"
+        "        time.sleep(0.05)\n"
+        "        yield f'piece {number},'\n"
+        "@rawhttp\n"
+        "def run(r): return AMLResponse(pieces(), int(r.args.get('status', 200)))\n"
+    )
+    with serving(Launch(Path(sys.executable), runtime_root, tmp_path), "ours", "score.py") as streaming:
+        answer = talk(streaming, GOOD, GOOD.replace(b"Host: x", b"Connection: close"))
+        chunks = b"".join(b"8\r\npiece %d,\r\n" % number for number in range(5)) + b"0\r\n\r\n"
+        assert answer.count(chunks) == 2
+        head = streaming.ask("HEAD", "/score")
+        assert (head.status, head.body) == (200, b"")
+        assert streaming.ask(target="/score?status=204", body=b"").body == b""
+        old = talk(streaming, b"POST /score HTTP/1.0\r\nContent-Length: 1\r\n\r\nx")
+        assert old.endswith(b"\r\n\r\npiece 0,piece 1,piece 2,piece 3,piece 4,")
+
+
+def test_paths_do_not_become_labels(server: Running) -> None:
+    for target in (b"/%73wagger.json", b'/"}x', b"//", b"http://a/swagger.json"):
+        talk(server, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    text = server.ask("GET", "/metrics").body.decode()
+    routes = {part.split('"')[1] for part in text.split("{")[1:] if part.startswith("route=")}
+    assert routes <= {"/", "/score", "/swagger.json", "/livez", "/readyz", "other", "refused"}

@@ -115,6 +115,12 @@ def test_enough_pairs() -> None:
     assert len(identifiers) >= 150
 
 
+def test_differences_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scoring-contract.md").read_text()
+    assert set(DIFFERENCES) <= {case.id for case in CASES}
+    assert [name for name in DIFFERENCES.values() if f"| `{name}` |" not in text] == []
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_script_exits_3(name: str, runtime_root: Path, oracle_python: Path, tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text(BROKEN[name])

@@ -176,6 +176,8 @@ def test_interrupt_twice_stops_at_once(launch: Launch, script: str) -> None:
 def test_full_queue(launch: Launch, script: str) -> None:
     limited = with_environment(launch, MLPKG_MAX_QUEUE="1")
     with serving(limited, "ours", script) as server, ThreadPoolExecutor(2) as pool:
+        for _ in range(30):  # a quick worker is sent requests ahead; they count as waiting all the same
+            assert server.ask(body=b"x").status == 200
         first, second = later(pool, server, "sleep 1.5"), later(pool, server, "x")
         third = server.ask(body=b"x", headers=[("x-request-id", "third")])
         assert (third.status, third.header("retry-after")) == (503, "1")
@@ -253,12 +255,33 @@ def test_idle_worker_that_dies_comes_back(launch: Launch, script: str) -> None:
         assert json.loads(server.ask(body=b"x").body)["pid"] != before
 
 
+def test_timeout_does_not_cost_the_worker(launch: Launch, script: str) -> None:
+    with serving(launch, "ours", script, ["--timeout", "0.3"]) as server:
+        before = json.loads(server.ask(body=b"x").body)["pid"]
+        for work in (b"sleep 30", b"busy 30"):
+            assert json.loads(server.ask(body=work).body) == {"message": "Scoring timeout after 300 ms"}
+        assert json.loads(server.ask(body=b"x").body)["pid"] == before
+
+
 def test_run_that_ignores_its_timeout_is_killed(launch: Launch, script: str) -> None:
     with serving(launch, "ours", script, ["--timeout", "0.3"]) as server:
         reply = server.ask(body=b"stubborn")
         assert reply.status == 500
         assert json.loads(reply.body) == {"message": "Scoring timeout after 300 ms"}
         assert server.ask(body=b"x").status == 200
+
+
+def test_requests_behind_one_that_kills_its_worker_are_served(launch: Launch, script: str) -> None:
+    """A quick worker holds several requests; only the one it had begun is lost with it."""
+    with serving(launch, "ours", script) as server, ThreadPoolExecutor(8) as pool:
+        for _ in range(50):
+            server.ask(body=b"x")
+        slow = later(pool, server, "sleep 1")
+        killer = later(pool, server, "kill")
+        behind = [pool.submit(server.ask, body=b"x") for _ in range(5)]
+        assert slow.result(30).status == 200
+        assert killer.result(30).status == 500
+        assert [future.result(30).status for future in behind] == [200] * 5
 
 
 def test_worker_timeout_ends_a_slow_init(launch: Launch, script: str, tmp_path: Path) -> None:

@@ -123,12 +123,13 @@ def test_init_failure_is_readable(launch: Launch, tmp_path: Path) -> None:
     models = tmp_path / "models" / "diabetes" / "1"
     models.mkdir(parents=True)
     (models / "model.joblib").write_text("x")
+    (models / "loop").symlink_to(models)
     server = launch.start("ours", "score.py", ["--model-dir", str(models.parent)])
     assert wait_for_exit(server) == 3
     assert "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-file'" in server.text
     assert f'File "{tmp_path}/score.py", line 2, in init' in server.text
     assert "mlpkg/runtime" not in server.text
-    assert "Model Directory Contents:\ndiabetes/\n    1/\n        model.joblib\n" in server.text
+    assert "Model Directory Contents:\ndiabetes/\n    1/\n        loop\n        model.joblib\n" in server.text
 
 
 def test_model_tree_is_cut(launch: Launch, tmp_path: Path) -> None:
