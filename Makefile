@@ -31,4 +31,4 @@ lock-dev: $(VENV)/ready
 		--generate-hashes --no-header --no-annotate --quiet --output-file requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) .mlpkg .doit.db
+	rm -rf $(VENV) .mlpkg .doit.sqlite

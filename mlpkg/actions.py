@@ -68,6 +68,8 @@ def _render(package: Package) -> Report:
 
     want = steps.wanted("render", package)
     inputs = _states(package, want.files or ())
+    if inputs[package.relative(package.folder / "package.toml")].digest != package.spec_digest:
+        raise ChangedInput(f"{package.shown}: changed since the run began", hint="run it again")
     plan = planning.plan(package.spec, current_lock(package), steps.snapshot(package))
     files = render(plan, resources.templates())
     changed = []
@@ -93,15 +95,17 @@ def _build(package: Package) -> Report:
     plan_path = package.records / "plan.json"
     plan_state = records.file_state(plan_path)
     old = records.read(package.record("build"), "build")
-    image, states = direct.build(
-        read_plan(package), sources_of(package), _previous(old), _holding(package, old)
-    )
+    plan = read_plan(package)
+    image, states = direct.build(plan, sources_of(package), _previous(old), _holding(package, old))
     inputs = {package.relative(plan_path): plan_state, **states}
     _unchanged(package, {package.relative(plan_path): plan_state})
     steps.record("build", package, want, inputs=inputs, result=image.to_json())
-    made = [layer for layer in image.layers if layer.name in image.made and layer.sources]
+    plan_layers = {layer.name: layer for layer in plan.layers}
+    made = [
+        layer for layer in image.layers if layer.name in image.made and not plan_layers[layer.name].digest
+    ]
     lines = [f"{layer.name:<24} {size_text(layer.size):>9}  {layer.digest[:19]}" for layer in made]
-    locked = [layer.name for layer in image.layers if layer.name in image.made and not layer.sources]
+    locked = [layer.name for layer in image.layers if layer.name in image.made and layer not in made]
     kept = [layer.name for layer in image.layers if layer.name not in image.made]
     lines += [f"from the lock: {', '.join(locked)}"] if locked else []
     lines += [f"kept: {', '.join(kept)}"] if kept else []
@@ -167,22 +171,8 @@ def _previous(record: records.Record | None) -> direct.ImageRecord | None:
 
 
 def _holding(package: Package, record: records.Record | None) -> Mapping[str, FileState]:
-    """The file states of a record that are still true."""
-    if record is None:
-        return {}
-    holding = {}
-    for name, state in record.inputs.items():
-        path = package.root / name
-        try:
-            if state.is_trusted and records.identity(path.stat()) == state.identity:
-                holding[name] = state
-                continue
-            now = records.file_state(path)
-        except OSError:
-            continue
-        if now.digest == state.digest:
-            holding[name] = now
-    return holding
+    """The file states of a record that are still true, with the identities found now."""
+    return records.holding(record.inputs, package.root) if record else {}
 
 
 def _states(package: Package, names: tuple[str, ...]) -> dict[str, FileState]:

@@ -6,6 +6,7 @@ The same lock gives the same bytes anywhere; a layer made again is compared with
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -72,9 +73,18 @@ def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify)
     Raises DigestMismatch when the layer made here is not the locked one, and what fetching raises.
     """
     wanted = lock.layer(name)
-    cache = blobs()
-    if cache.has(wanted.digest, wanted.size):
-        return cache.path(wanted.digest)
+    # Uploads run in threads; several may lack layers that one installation makes.
+    with _making:
+        if not blobs().has(wanted.digest, wanted.size):
+            _make_again(package, lock, name, notify)
+    return blobs().path(wanted.digest)
+
+
+_making = threading.RLock()
+
+
+def _make_again(package: Package, lock: PackageLock, name: str, notify: Notify) -> None:
+    wanted, cache = lock.layer(name), blobs()
     if not formats.is_current(name, wanted.format):
         raise MlpkgError(
             f"layer {name} of {package.shown} was made by the rules {wanted.format!r}, which this version does not know",
@@ -104,7 +114,6 @@ def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify)
             f" ({wanted.size} bytes)",
             hint=f"please report it; `mlpkg lock --upgrade {package.name}` makes a new lock",
         )
-    return cache.path(digest)
 
 
 def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:

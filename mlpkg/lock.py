@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from mlpkg import debian, environment, formats
+from mlpkg.digest import Digest
+from mlpkg.errors import ChangedInput, LockError
 from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
 from mlpkg.lockinputs import inputs_digest, needs_python, runtime_requirements, suite_of
 from mlpkg.records import write_atomically
@@ -24,43 +27,63 @@ ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
 
 
 def read_lock(package: Package) -> PackageLock | None:
-    """The package's lock, or None where there is none that this version understands."""
+    """The package's lock, or None where there is none. Raises LockError for one that cannot be read.
+
+    A lock is never silently replaced: that would move what it holds in place.
+    """
     try:
         return from_text(package.lock_path.read_text())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
-
-
-def fits(package: Package, lock: PackageLock | None) -> bool:
-    """Whether the lock was made from today's inputs (its layers may still be of an older format)."""
-    return lock is not None and lock.inputs == inputs_digest(package)
+    except (OSError, ValueError) as error:
+        raise LockError(
+            f"{package.relative(package.lock_path)}: cannot be read: {error}",
+            hint=f"resolve a merge conflict in it, or choose anew: `mlpkg lock --upgrade {package.name}`",
+        ) from error
 
 
 def make_lock(package: Package, *, upgrade: bool, notify: Notify) -> tuple[PackageLock, str]:
     """The package's lock, chosen where it must be, its layers in the cache; and what was done.
 
-    Writes package.lock and requirements.lock only when they change.
-    Raises LockError, Unreachable.
+    Writes package.lock and requirements.lock only where they change.
+    Raises LockError, Unreachable, and ChangedInput when a requirements file changes meanwhile.
     """
-    old = read_lock(package)
-    if old and not upgrade and fits(package, old):
-        if all(formats.is_current(layer.name, layer.format) for layer in old.layers):
-            return old, "fits"
-        chosen, done = old, "layers made anew (another layer format)"
+    inputs = inputs_digest(package)
+    old = None if upgrade else read_lock(package)
+    if (
+        old
+        and old.inputs == inputs
+        and all(formats.is_current(layer.name, layer.format) for layer in old.layers)
+    ):
+        lock, done = old, "fits"
     else:
-        chosen, done = _choose(package, None if upgrade else old, notify), "chosen"
-    lock = _with_layers(package, chosen, old, notify)
-    if lock == old:
-        return lock, "nothing newer"
-    write_atomically(package.lock_path, to_text(lock).encode())
-    if lock.wheels:
-        write_atomically(package.requirements_lock_path, requirements_text(lock.wheels).encode())
-    else:
-        package.requirements_lock_path.unlink(missing_ok=True)
+        fits = old is not None and old.inputs == inputs
+        chosen = old if old and fits else _choose(package, old, inputs, notify)
+        done = "layers made anew (another layer format)" if fits else "chosen"
+        lock = _with_layers(package, chosen, old, notify)
+    if inputs_digest(package) != inputs:
+        raise ChangedInput(
+            f"{package.shown}: the requirements changed while they were locked", hint="run it again"
+        )
+    _write(package.requirements_lock_path, requirements_text(lock.wheels) if lock.wheels else "")
+    _write(package.lock_path, to_text(lock))
     return lock, done
 
 
-def _choose(package: Package, old: PackageLock | None, notify: Notify) -> PackageLock:
+def _write(path: Path, text: str) -> None:
+    """Make a file's text so; an empty one is no file. An equal file stays untouched."""
+    try:
+        if path.read_text() == text:
+            return
+    except (OSError, ValueError):
+        pass
+    if text:
+        write_atomically(path, text.encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: Notify) -> PackageLock:
     spec = package.spec
     suite, platform = suite_of(spec), spec.image.platforms[0]
     python = debian.python_version(suite) if needs_python(spec) else ""
@@ -75,7 +98,8 @@ def _choose(package: Package, old: PackageLock | None, notify: Notify) -> Packag
             sources=environment.python_sources(package),
             previous=old.wheels if old else (),
         )
-    return PackageLock(inputs_digest(package), suite, platform, python, base, system, chosen, ())
+    asked = tuple(sorted(spec.environment.debian))
+    return PackageLock(inputs, suite, platform, python, asked, base, system, chosen, ())
 
 
 def _choose_debs(
@@ -85,13 +109,8 @@ def _choose_debs(
     spec = package.spec
     suite, platform = suite_of(spec), spec.image.platforms[0]
     same_base = old and (old.suite, old.platform, bool(old.python)) == (suite, platform, needs_python(spec))
-    wanted = set(spec.environment.debian)
-    if (
-        old
-        and same_base
-        and wanted <= {deb.name for deb in (*old.base, *old.system)}
-        and bool(wanted) == bool(old.system)
-    ):
+    wanted = tuple(sorted(spec.environment.debian))
+    if old and same_base and wanted == old.debian:
         return old.base, old.system
     notify(f"choosing Debian packages of {suite} for {platform}")
     mirrors = debian.choose_mirrors(package.settings.debian, folder=package.root)

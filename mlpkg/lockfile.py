@@ -58,14 +58,16 @@ class PackageLock:
     """All that was chosen for one package on one platform.
 
     `inputs` is the digest of what the choice was made from; the lock is stale when it differs.
-    `python` is the image's Python (``3.13``), empty when the image has none. `base` and `system` are
-    the Debian packages of those two layers, sorted by name; `wheels` likewise.
+    `python` is the image's Python (``3.13``), empty when the image has none. `debian` are the packages that
+    were asked for beside the base; `base` and `system` are the packages of those two layers, sorted by name;
+    `wheels` likewise.
     """
 
     inputs: Digest
     suite: str
     platform: str
     python: str
+    debian: tuple[str, ...]
     base: tuple[Deb, ...]
     system: tuple[Deb, ...]
     wheels: tuple[Wheel, ...]
@@ -102,6 +104,7 @@ def from_text(text: str) -> PackageLock:
             suite=_text(value, "suite"),
             platform=_text(value, "platform"),
             python=_text(value, "python"),
+            debian=tuple(str(name) for name in value["debian"]),
             base=tuple(_deb(row) for row in value["base"]),
             system=tuple(_deb(row) for row in value["system"]),
             wheels=tuple(_wheel(row) for row in value["wheels"]),

@@ -131,65 +131,68 @@ def _state(row: list[Any]) -> FileState:
     return FileState(Digest(str(row[0])), (size, mtime, ctime, inode, device), int(row[6]))
 
 
-def changes(
-    record: Record | None, root: Path, files: Iterable[str] | None, values: Mapping[str, str]
-) -> list[Change]:
-    """Why a step must run again: nothing means that its record still tells the truth.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a record's files found: why its step must run again, if it must.
+
+    `renewed` is the record with the identities found now, where nothing changed but they did: with it the
+    next look reads nothing. Its digests are those that were read, never those that were hoped for.
+    """
+
+    changes: tuple[Change, ...]
+    renewed: Record | None = None
+
+
+def look(record: Record | None, root: Path, files: Iterable[str] | None, values: Mapping[str, str]) -> Look:
+    """Compare a record with the world. No changes means that it still tells the truth.
 
     `files` are the inputs that the step would read now, relative to `root` (None: those of the record);
-    `values` are what it would be told. Files of the record whose identity is not trusted are read.
+    `values` are what it would be told. Only files whose identity is not trusted are read, each once.
     """
     if record is None:
-        return [Change("never done", "", "")]
+        return Look((Change("never done", "", ""),))
     found = [
         Change(name, record.values.get(name, ""), values.get(name, ""))
         for name in sorted({*record.values, *values})
         if record.values.get(name) != values.get(name)
     ]
     names = set(record.inputs if files is None else files)
-    for name in sorted(names | set(record.inputs)):
-        if name not in names:
-            found.append(Change(name, record.inputs[name].digest, ""))
-        elif change := _change(name, record.inputs.get(name), root):
-            found.append(change)
-    for name, state in record.outputs.items():
-        if change := _change(name, state, root):
-            found.append(change)
-    return found
+    gone = [Change(name, state.digest, "") for name, state in record.inputs.items() if name not in names]
+    inputs, changed = _compared({name: record.inputs.get(name) for name in sorted(names)}, root)
+    outputs, tampered = _compared(record.outputs, root)
+    found += [*gone, *changed, *tampered]
+    if found or (inputs == record.inputs and outputs == record.outputs):
+        return Look(tuple(found))
+    return Look((), Record(record.step, inputs, outputs, record.values, record.result))
 
 
-def _change(name: str, known: FileState | None, root: Path) -> Change | None:
-    path = root / name
-    old = known.digest if known else ""
+def holding(states: Mapping[str, FileState], root: Path) -> dict[str, FileState]:
+    """Those of some files' states that are still true, with the identities found now."""
+    now, _ = _compared(states, root)
+    return {name: state for name, state in now.items() if state.digest == states[name].digest}
+
+
+def _compared(
+    states: Mapping[str, FileState | None], root: Path
+) -> tuple[dict[str, FileState], list[Change]]:
+    now: dict[str, FileState] = {}
+    changes = []
+    for name, known in states.items():
+        state = _state_now(root / name, known)
+        if state:
+            now[name] = state
+        if state is None or known is None or state.digest != known.digest:
+            changes.append(Change(name, known.digest if known else "", state.digest if state else ""))
+    return now, changes
+
+
+def _state_now(path: Path, known: FileState | None) -> FileState | None:
     try:
-        now = identity(path.stat())
-        if known and known.is_trusted and now == known.identity:
-            return None
-        digest = file_state(path).digest
+        if known and known.is_trusted and identity(path.stat()) == known.identity:
+            return known
+        return file_state(path)
     except OSError:
-        return Change(name, old, "")
-    return None if digest == old else Change(name, old, digest)
-
-
-def refreshed(record: Record, root: Path) -> Record | None:
-    """The record with identities that can be trusted now, or None where nothing moved.
-
-    For a record whose contents were just found unchanged: the next run then needs no reading.
-    Raises OSError.
-    """
-
-    def again(states: Mapping[str, FileState]) -> dict[str, FileState]:
-        return {
-            name: state
-            if state.is_trusted and identity((root / name).stat()) == state.identity
-            else file_state(root / name)
-            for name, state in states.items()
-        }
-
-    inputs, outputs = again(record.inputs), again(record.outputs)
-    if inputs == record.inputs and outputs == record.outputs:
         return None
-    return Record(record.step, inputs, outputs, record.values, record.result)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:

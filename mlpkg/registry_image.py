@@ -6,7 +6,6 @@ mirrors drop superseded packages.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mlpkg.builders import direct
 from mlpkg.digest import sha256
 from mlpkg.errors import MlpkgError
 from mlpkg.lockfile import PackageLock
+from mlpkg.records import write_atomically
 from mlpkg.registry import state_folder
 from mlpkg.spec import WorkspaceSpec
 from mlpkg.workspace import Package, single
@@ -73,9 +73,5 @@ def _take_program(package: Package, locked: PackageLock, target: Path) -> None:
         member = archive.extractfile(PROGRAM)
         if member is None:
             raise MlpkgError(f"Debian's docker-registry has no /{PROGRAM}")
-        data = io.BytesIO(member.read()).getbuffer()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".incoming")
-    aside.write_bytes(data)
-    aside.chmod(0o755)
-    aside.replace(target)
+        data = member.read()
+    write_atomically(target, data, mode=0o755)

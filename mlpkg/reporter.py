@@ -11,10 +11,12 @@ from typing import Any
 from doit.exceptions import BaseFail
 from doit.reporter import ConsoleReporter
 
-from mlpkg.errors import Problem, SpecError
+from mlpkg import steps
+from mlpkg.errors import MlpkgError, Problem, SpecError
 from mlpkg.progress import size_text
 from mlpkg.runlock import hold_workspace
-from mlpkg.steps import why
+from mlpkg.workers import watch_workers
+from mlpkg.workspace import Package
 
 
 class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotations
@@ -34,12 +36,21 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
         """
         super().initialize(tasks, selected_tasks)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        problems = list(_refusals(tasks, selected_tasks))
-        if problems:
-            error = SpecError(problems)
+        try:
+            hold_workspace(Path.cwd())
+            order_makers(tasks)
+            problems = list(_refusals(tasks, selected_tasks))
+            if problems:
+                raise SpecError(problems)
+        except MlpkgError as error:
             self.failed(error.exit_code, str(error))
             sys.exit(error.exit_code)
-        hold_workspace(Path.cwd())
+        watch_workers(lambda text: self.failed(1, text))
+
+    def execute_task(self, task: Any) -> None:
+        """A task starts: what was looked at before may not hold after it."""
+        steps.forget()
+        super().execute_task(task)
 
     def add_success(self, task: Any) -> None:
         """A task has run: say what it did."""
@@ -72,27 +83,67 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
             self.write("\n" + "".join(f"{line}\n" for line in _table(self.reports)))
 
 
+def order_makers(tasks: Mapping[str, Any]) -> None:
+    """Let the tasks that make a model run before the steps that read it, however their targets are spelled.
+
+    doit orders by equal texts; a target may also be absolute, or a file in a model folder that is not there yet.
+    doit takes `task_dep` when it comes to the task, so that what is added here counts.
+    """
+    targets = list(_others_targets(tasks))
+    for task in tasks.values():
+        step = _step_of(task)
+        if step is None or step[0] not in ("render", "build"):
+            continue
+        models = [step[1].folder / model.path for model in step[1].spec.models]
+        makers = {
+            name
+            for target, name in targets
+            if any(target == path or path in target.parents for path in models)
+        }
+        task.task_dep += sorted(makers - set(task.task_dep))
+
+
+def _others_targets(tasks: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What the user's own tasks make, as real paths, with the tasks' names."""
+    for name, task in tasks.items():
+        if _step_of(task) is None:
+            for target in task.targets:
+                yield Path(target).resolve(), name
+
+
+def _step_of(task: Any) -> tuple[str, Package] | None:
+    for action in task.actions:
+        if hasattr(action, "package"):
+            return action.step, action.package
+    return None
+
+
 def _refusals(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem]:
     """What is wrong with the files of the selected packages that have something to build.
 
     Asked before anything runs: a training task may take hours, and must not be followed by a syntax error.
     """
-    names = {name: None for name in selected if name in tasks}
-    names |= {
-        name: None for group in list(names) if tasks[group].has_subtask for name in tasks[group].task_dep
-    }
-    packages = {
-        action.package.name: action.package
-        for name in names
-        for action in tasks[name].actions
-        if hasattr(action, "package") and action.step != "lock"
-    }
-    stale = [package for package in packages.values() if why("build", package)]
+    packages: dict[str, Package] = {}
+    pending, seen = list(selected), set[str]()
+    while pending:
+        name = pending.pop()
+        if name in seen or name not in tasks:
+            continue
+        seen.add(name)
+        pending += tasks[name].task_dep
+        step = _step_of(tasks[name])
+        if step and step[0] in ("render", "build"):
+            packages[step[1].name] = step[1]
+    stale = [
+        package
+        for package in packages.values()
+        if not all(steps.look_ahead(step, package) for step in ("lock", "render", "build"))
+    ]
     if not stale:
         return
     from mlpkg.specfile.disk import check_files  # noqa: PLC0415 - only where something will be built
 
-    targets = [Path(target).absolute() for task in tasks.values() for target in task.targets]
+    targets = [target for target, _ in _others_targets(tasks)]
     for package in stale:
         yield from check_files(
             package.spec,

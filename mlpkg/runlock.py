@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -10,12 +11,15 @@ from pathlib import Path
 from mlpkg.errors import UsageError
 
 _held: dict[Path, int] = {}
-"""Locks of this process. Worker processes are forked with their parent's, which is the same lock."""
+"""Locks of this process; they are held until it ends."""
 
 
 def hold_workspace(root: Path) -> None:
-    """Wait until this process (or its parent) is the only run in the workspace; held until it ends."""
-    if root in _held:
+    """Wait until this process is the only run in the workspace. Raises UsageError where nothing can be written.
+
+    A worker process works under its parent's lock, however it was started.
+    """
+    if root in _held or multiprocessing.parent_process() is not None:
         return
     path = root / ".mlpkg" / ".lock"
     try:
@@ -33,3 +37,8 @@ def hold_workspace(root: Path) -> None:
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     _held[root] = handle
+
+
+def holds_workspace(root: Path) -> bool:
+    """Whether this process is the run in the workspace."""
+    return root in _held

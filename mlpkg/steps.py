@@ -17,6 +17,7 @@ from mlpkg import formats, lockinputs, records, registry, resources, sources
 from mlpkg.digest import canonical_json, sha256
 from mlpkg.errors import MlpkgError, Problem, SpecError
 from mlpkg.records import Change, Record
+from mlpkg.runlock import holds_workspace
 from mlpkg.workspace import Package
 
 STEPS = ("lock", "render", "build", "tag", "push")
@@ -37,28 +38,45 @@ def wanted(step: str, package: Package) -> Wanted:
     return _WANTED[step](package)
 
 
-def why(step: str, package: Package) -> list[Change]:
+def why(step: str, package: Package) -> tuple[Change, ...]:
     """Why the step would run; nothing means that it is done."""
-    record = records.read(package.record(step), step)
-    try:
-        want = wanted(step, package)
-    except MlpkgError as error:
-        return [Change(error.message.splitlines()[-1].strip(), "", "")]
-    return records.changes(record, package.root, want.files, want.values)
+    return _look(step, package).changes
 
 
 def is_current(step: str, package: Package) -> bool:
     """Whether the step has nothing to do; doit asks this. Never raises for a user's mistake."""
-    if why(step, package):
-        return False
+    if (step, package.records) in _known_current:
+        return True
+    seen = _look(step, package)
+    if seen.renewed and holds_workspace(package.root):
+        records.write(package.record(step), seen.renewed)
+    return not seen.changes
+
+
+_known_current: set[tuple[str, Path]] = set()
+"""What was looked at before the run, and is not looked at again until something has run."""
+
+
+def look_ahead(step: str, package: Package) -> bool:
+    """`is_current`, remembered until `forget`: for a look at everything just before doit looks."""
+    current = is_current(step, package)
+    if current:
+        _known_current.add((step, package.records))
+    return current
+
+
+def forget() -> None:
+    """Something runs: what was looked at before may not hold any more."""
+    _known_current.clear()
+
+
+def _look(step: str, package: Package) -> records.Look:
     record = records.read(package.record(step), step)
     try:
-        renewed = records.refreshed(record, package.root) if record else None
-        if renewed:
-            records.write(package.record(step), renewed)
-    except OSError:
-        return False
-    return True
+        want = wanted(step, package)
+    except MlpkgError as error:
+        return records.Look((Change(error.message.splitlines()[-1].strip(), "", ""),))
+    return records.look(record, package.root, want.files, want.values)
 
 
 def snapshot(package: Package) -> sources.Snapshot:

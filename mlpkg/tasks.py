@@ -18,6 +18,7 @@ from doit.action import BaseAction
 from doit.dependency import MD5Checker
 from doit.exceptions import BaseFail, TaskFailed
 
+from mlpkg import steps
 from mlpkg.errors import MlpkgError
 from mlpkg.reporter import StepReporter
 from mlpkg.runlock import hold_workspace
@@ -96,6 +97,7 @@ class StepAction(BaseAction):  # type: ignore[misc] # doit has no annotations
 
         try:
             hold_workspace(self.package.root)
+            steps.forget()
             report = perform(self.step, self.package, upgrade=self.upgrade)
         except MlpkgError as error:
             return StepFailed(error)
@@ -167,8 +169,21 @@ def use(workspace: Workspace) -> None:
 
 def _workspace() -> Workspace:
     if not _loaded:
+        _require_our_settings()
         _loaded.append(_load())
     return _loaded[0]
+
+
+def _require_our_settings() -> None:
+    """A dodo.py with a DOIT_CONFIG of its own must keep ours: without it doit reads models, and refuses nothing."""
+    config = getattr(sys.modules.get("dodo"), "DOIT_CONFIG", DOIT_CONFIG)
+    lacking = [key for key in ("check_file_uptodate", "reporter") if key not in config]
+    if lacking:
+        sys.stderr.write(
+            f"error: dodo.py: its DOIT_CONFIG replaces mlpkg's and lacks {', '.join(lacking)}\n"
+            "  write: DOIT_CONFIG = {**DOIT_CONFIG, …your own…} below `from mlpkg.tasks import *`\n"
+        )
+        sys.exit(2)
 
 
 def task_lock() -> Iterator[TaskDict]:
@@ -197,7 +212,9 @@ def task_push() -> Iterator[TaskDict]:
 
 
 DOIT_CONFIG = {
+    # A name of its own: a dodo.py that loses these settings must not open it as another kind of database.
     "backend": "sqlite3",
+    "dep_file": ".doit.sqlite",
     "check_file_uptodate": Checker,
     "reporter": StepReporter,
     "verbosity": 2,

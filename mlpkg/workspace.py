@@ -116,6 +116,35 @@ def load(root: Path) -> Workspace:
     return Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name)))
 
 
+def load_around(root: Path, wanted: str | None = None) -> Workspace:
+    """A workspace without the packages that have problems: for what concerns one package, or none.
+
+    Raises SpecError for mlpkg.toml and for the wanted package; also where no sound package has its name,
+    because one that cannot be read may have it. Raises UsageError for a name that nothing has.
+    """
+    root = root.resolve()
+    settings_path = root / SETTINGS
+    settings = load_settings(settings_path, shown=SETTINGS) if settings_path.is_file() else WorkspaceSpec()
+    if settings.registry.storage and not settings.registry.storage.startswith("~"):
+        storage = str(root / settings.registry.storage)
+        settings = replace(settings, registry=replace(settings.registry, storage=storage))
+    packages: list[Package] = []
+    problems: list[Problem] = []
+    for folder in _folders(root, settings):
+        shown = Path(os.path.relpath(folder / SPEC, root)).as_posix()
+        try:
+            packages.append(_package(root, settings, folder, shown))
+        except SpecError as error:
+            problems += error.problems
+    namesakes = [package for package in packages if package.name == wanted]
+    if wanted and len(namesakes) != 1 and (problems := _duplicates(namesakes) or problems):
+        raise SpecError(problems)
+    workspace = Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name)))
+    if wanted:
+        workspace.package(wanted)
+    return workspace
+
+
 def single(folder: Path, *, state: Path, settings: WorkspaceSpec, shown: str) -> Package:
     """A package outside any workspace, whose lock and records lie in `state` (the bundled registry's)."""
     spec, digest = _read(folder / SPEC, shown)

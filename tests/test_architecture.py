@@ -23,13 +23,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("layout", "builders", "registry", "lockinputs"),
     ("environment", "steps"),
     ("lock",),
-    ("actions",),
+    ("actions", "why"),
     ("registry_image",),
     ("delivery",),
+    ("host",),
     ("service",),
+    ("workers",),
     ("reporter", "tasks"),
     ("drive",),
-    ("manual",),
+    ("manual", "options"),
     ("cli",),
     ("__main__",),
 )
@@ -144,9 +146,9 @@ def test_only_the_command_line_prints() -> None:
 
 
 def test_nothing_catches_everything() -> None:
-    """One boundary may: the command line's (exit 3). The server in the image has a boundary of its own."""
+    """The command line's boundary may (exit 3), and what runs a user's dodo.py. The image's server has its own."""
     for path in modules():
-        if module_name(path) in ("runtime", "cli"):
+        if module_name(path) in ("runtime", "cli", "drive"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler):

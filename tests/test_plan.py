@@ -46,6 +46,7 @@ LOCK = PackageLock(
     suite="trixie",
     platform="linux/amd64",
     python="3.13",
+    debian=("libgomp1",),
     base=(
         Deb("libc6", "2.41-12", "amd64", "pool/main/g/glibc/libc6_2.41-12_amd64.deb", 10, sha256(b"libc6")),
     ),

@@ -36,7 +36,7 @@ def record(tmp_path: Path) -> Record:
 def why(
     record: Record | None, root: Path, *, files: tuple[str, ...] | None = None, form: str = "1"
 ) -> list[str]:
-    return [change.name for change in records.changes(record, root, files, {"format": form})]
+    return [change.name for change in records.look(record, root, files, {"format": form}).changes]
 
 
 def test_a_record_survives_its_file(tmp_path: Path, record: Record) -> None:
@@ -53,7 +53,7 @@ def test_a_torn_or_foreign_record_is_absent(tmp_path: Path, record: Record, dama
     records.write(path, record)
     path.write_text(damage)
     assert records.read(path, "build") is None
-    assert records.changes(None, tmp_path, None, {}) == [Change("never done", "", "")]
+    assert records.look(None, tmp_path, None, {}).changes == (Change("never done", "", ""),)
 
 
 def test_a_record_of_another_step_is_absent(tmp_path: Path, record: Record) -> None:
@@ -102,19 +102,40 @@ def test_new_and_dropped_inputs_are_changes(tmp_path: Path, record: Record) -> N
 
 
 def test_values_decide_too(tmp_path: Path, record: Record) -> None:
-    (change,) = records.changes(record, tmp_path, None, {"format": "2"})
+    (change,) = records.look(record, tmp_path, None, {"format": "2"}).changes
     assert str(change) == "format: 1 -> 2"
 
 
-def test_refreshing_makes_the_next_look_free(tmp_path: Path) -> None:
+def test_a_renewed_record_makes_the_next_look_free(tmp_path: Path) -> None:
     data = make(tmp_path, "data", "one")
     record = Record("build", {"data": trusted(data)}, {}, {})
-    assert records.refreshed(record, tmp_path) is None
+    assert records.look(record, tmp_path, None, {}).renewed is None
     os.utime(data)
-    renewed = records.refreshed(record, tmp_path)
+    renewed = records.look(record, tmp_path, None, {}).renewed
     assert renewed is not None
     assert renewed.inputs["data"].identity == records.identity(data.stat())
     assert renewed.inputs["data"].digest == record.inputs["data"].digest
+
+
+def test_what_changes_after_it_was_compared_is_never_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make(tmp_path, "data", "one")
+    record = Record("build", {"data": trusted(data)}, {}, {})
+    os.utime(data)
+    real = records.file_state
+
+    def then_changed(path: Path) -> records.FileState:
+        state = real(path)
+        path.write_text("other content")
+        return state
+
+    monkeypatch.setattr(records, "file_state", then_changed)
+    renewed = records.look(record, tmp_path, None, {}).renewed
+    assert renewed is not None
+    assert renewed.inputs["data"].digest == record.inputs["data"].digest
+    monkeypatch.undo()
+    assert [change.name for change in records.look(renewed, tmp_path, None, {}).changes] == ["data"]
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(

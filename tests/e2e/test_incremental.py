@@ -143,11 +143,11 @@ def test_a_vanished_model_is_made_by_the_users_task_first(workspace: Workspace) 
 
 
 def test_records_decide_when_doits_database_is_lost(workspace: Workspace) -> None:
-    for path in workspace.folder.glob(".doit.db*"):
+    for path in workspace.folder.glob(".doit.sqlite*"):
         path.unlink()
     run = workspace.doit("push")
-    assert workspace.made() != ["code"]
-    assert all(line.strip() == "nothing to do" for line in run.out.splitlines() if line.startswith("     "))
+    said = [line.strip() for line in run.out.splitlines() if line.startswith("     ")]
+    assert said == ["nothing to do"] * len([name for name in run.done if name != "train:diabetes"])
 
 
 def test_a_torn_database_and_torn_records_only_cost_time(workspace: Workspace) -> None:
@@ -175,10 +175,9 @@ def test_a_killed_run_is_taken_up_where_it_stopped(house: House, pushed: Workspa
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    stamp = lock.stat().st_mtime_ns
-    killed.doit()
+    run = killed.doit()
     assert killed.digest() == pushed.digest()
-    assert lock.stat().st_mtime_ns - stamp < 60 * 10**9
+    assert "lock:diabetes" not in run.done, "what was recorded is not done again"
 
 
 def test_a_second_run_waits_for_the_first(workspace: Workspace) -> None:
