@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlpkg import servers
 from mlpkg.digest import Digest, framed
 from mlpkg.errors import LockError
 from mlpkg.formats import LOCK
-from mlpkg.runtime.requirements import REQUIREMENTS
 from mlpkg.spec import PackageSpec
 from mlpkg.workspace import Package
 
@@ -24,7 +24,7 @@ def needs_python(spec: PackageSpec) -> bool:
 
 def runtime_requirements(spec: PackageSpec) -> tuple[str, ...]:
     """What the server itself needs beside the user's requirements."""
-    return tuple(REQUIREMENTS) if spec.server.kind == "mlpkg" else ()
+    return servers.requirements(spec.server)
 
 
 def requirement_files(package: Package) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from mlpkg.digest import Digest, parse_digest
 from mlpkg.errors import MlpkgError
 from mlpkg.formats import PLAN
 from mlpkg.lockfile import PackageLock
-from mlpkg.runtime.settings import server_environment
+from mlpkg.servers import serving
 from mlpkg.sources import LARGE, Snapshot, SourceEntry
 from mlpkg.spec import Model, PackageSpec
 
@@ -23,8 +23,6 @@ APP_ROOT = "/var/azureml-app"
 MODELS = f"{APP_ROOT}/azureml-models"
 MAX_LAYERS = 120
 """Engines refuse more than 127 layers (images-and-registries §2.1); some room is left for a base."""
-
-PYTHON = "/usr/bin/python3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +231,9 @@ def _check_places(layers: Sequence[PlannedLayer]) -> None:
 
 
 def _config(spec: PackageSpec) -> ImageConfig:
-    server = spec.server
-    no_check: tuple[str, ...] = ()
-    if server.kind == "custom":
-        command, health = server.command, no_check
-    else:
-        command, health = (PYTHON, "-m", "mlpkg.runtime"), (PYTHON, "-m", "mlpkg.runtime.probe")
+    environment = _environment(spec)
+    script = environment.get("AZUREML_ENTRY_SCRIPT", "")
+    served = serving(spec, f"{APP_ROOT}/{script}")
     labels = {"org.opencontainers.image.title": spec.package.name, **spec.image.labels}
     if spec.package.version:
         labels["org.opencontainers.image.version"] = spec.package.version
@@ -249,11 +244,11 @@ def _config(spec: PackageSpec) -> ImageConfig:
     return ImageConfig(
         user=f"{spec.image.user}:{spec.image.user}",
         working_dir=APP_ROOT if spec.entry else "/",
-        env=tuple(sorted(_environment(spec).items())),
-        command=command,
-        port=server.port,
+        env=tuple(sorted({**environment, **served.env, **spec.environment.variables}.items())),
+        command=served.command,
+        port=spec.server.port,
         labels=tuple(sorted(labels.items())),
-        health_command=health,
+        health_command=served.health,
     )
 
 
@@ -266,7 +261,7 @@ def _environment(spec: PackageSpec) -> dict[str, str]:
     }
     if spec.entry:
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **entry_environment(spec, APP_ROOT)}
-    return {**env, **service_environment(spec), **spec.environment.variables}
+    return env
 
 
 def entry_environment(spec: PackageSpec, root: str) -> dict[str, str]:
@@ -285,24 +280,6 @@ def entry_environment(spec: PackageSpec, root: str) -> dict[str, str]:
     elif spec.models:
         env["AZUREML_MODEL_DIR"] = models
     return env
-
-
-def service_environment(spec: PackageSpec) -> dict[str, str]:
-    """The `[server]` section as the server reads it (`mlpkg.runtime.settings`)."""
-    server = spec.server
-    if server.kind == "custom":
-        return {}
-    return {
-        "SERVICE_NAME": spec.package.name,
-        **({"SERVICE_VERSION": spec.package.version} if spec.package.version else {}),
-        **server_environment(
-            port=server.port,
-            workers=server.workers,
-            timeout=server.timeout,
-            max_body=server.max_body,
-            cors_origins=server.cors_origins,
-        ),
-    }
 
 
 def to_json(value: BuildPlan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "formats", "bases"),
     ("digest",),
     ("spec", "layer", "lockfile", "sources"),
+    ("servers",),
     ("records", "blobs", "progress", "runlock", "resources"),
     ("specfile", "schema", "plan", "wheels", "debian", "remote", "engine", "bytecode"),
     ("image", "render", "workspace", "bundled"),

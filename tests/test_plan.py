@@ -209,3 +209,17 @@ def test_what_a_dockerfile_cannot_say_is_refused() -> None:
     spec = replace(DIABETES, environment=Environment(variables={"A": "one\ntwo"}))
     with pytest.raises(MlpkgError, match="line break"):
         render.render(plan.plan(spec, LOCK, SNAPSHOT), templates())
+
+
+def test_the_original_server_is_started_and_asked_as_it_wants() -> None:
+    spec = replace(DIABETES, server=Server(kind="azureml", port=8080, workers=3, timeout=1.5))
+    planned = plan.plan(spec, LOCK, SNAPSHOT)
+    assert planned.config.command == (
+        "/usr/bin/python3", "-P", "-m", "azureml_inference_server_http",
+        "--entry_script", "/var/azureml-app/src/score.py", "--port", "8080",
+    )  # fmt: skip
+    env = dict(planned.config.env)
+    assert (env["WORKER_COUNT"], env["SCORING_TIMEOUT_MS"]) == ("3", "1500")
+    assert "8080" in planned.config.health_command[-1]
+    (runtime,) = [layer for layer in planned.layers if layer.name == "runtime"]
+    assert [file.path for file in runtime.files] == ["models"]

@@ -133,6 +133,11 @@ def _server(checked: Mapping[str, Any]) -> Iterator[Finding]:
                     ("server", key), 'has no effect with `kind = "custom"`', "pass it in `command` instead"
                 )
         return
+    if kind == "azureml" and "max_body" in server:
+        at = ("server", "max_body")
+        yield Finding(
+            at, 'has no effect with `kind = "azureml"`', "the original server takes bodies of any size"
+        )
     yield from _server_variables(_table(_table(checked, "environment"), "variables"))
     if "entry" not in checked:
         yield Finding(

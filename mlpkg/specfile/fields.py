@@ -252,10 +252,6 @@ NOT_YET: Mapping[tuple[type[Any], str], NotYet] = {
     (Image, "dockerfile"): NotYet(instead="add what the script needs with environment.debian"),
     (Image, "builder"): NotYet(instead="leave the key out: `direct` needs no Docker", supported=("direct",)),
     (Image, "platforms"): NotYet(instead="write one package.toml for each", most=1),
-    (Server, "kind"): NotYet(
-        instead="leave the key out: mlpkg's server answers as the original does",
-        supported=("mlpkg", "custom"),
-    ),
 }
 """What later versions will take. To lift a limit, delete its row."""
 

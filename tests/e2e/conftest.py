@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,11 @@ def remove_traces(port: int) -> None:
     client = docker.from_env()
     try:
         for image in client.images.list():
-            digests = image.attrs.get("RepoDigests") or []
-            if any(name.startswith(f"127.0.0.1:{port}/") for name in digests):
-                client.images.remove(str(image.id), force=True)
+            for name in image.attrs.get("RepoDigests") or []:
+                if name.startswith(f"127.0.0.1:{port}/"):
+                    # Another session may be running the same image: then only our name of it goes.
+                    with suppress(docker.errors.APIError):
+                        client.images.remove(name)
     finally:
         client.close()
 

@@ -23,6 +23,7 @@ INVALID = sorted(
 )  # the others are no TOML
 
 PARSER_ONLY = {
+    "server-azureml-max-body",
     "mlpkg-registry-both",
     "mlpkg-snapshot",
     "mlpkg-snapshot-missing",
