@@ -7,7 +7,6 @@ import json
 import pytest
 
 from mlpkg import lockfile
-
 from test_plan import LOCK
 
 
