@@ -11,12 +11,17 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlpkg import __version__
 from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.options import make_parser
+
+if TYPE_CHECKING:
+    from mlpkg.drive import Outcome
+    from mlpkg.spec import WorkspaceSpec
+    from mlpkg.workspace import Package, Workspace
 
 INTERRUPTED = 130
 BUG = 3
@@ -46,92 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and their options; the CLI reference is generated from it."""
-    top = argparse.ArgumentParser(prog="mlpkg", description="make for model images")
-    top.add_argument("--version", action="version", version=f"mlpkg {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="one JSON document on stdout, for machines")
-    common.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    common.add_argument(
-        "--workspace", type=Path, metavar="DIR", help="the workspace (default: found from here upwards)"
+    return make_parser(
+        {
+            "lock": _lock,
+            "plan": _plan,
+            "build": _build,
+            "push": _push,
+            "run": _run,
+            "serve": _serve,
+            "score": _score,
+            "logs": _logs,
+            "stop": _stop,
+            "registry": _registry,
+            "schema": _schema,
+        }
     )
-    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, example: str
-    ) -> argparse.ArgumentParser:
-        added = verbs.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: {example}",
-            parents=[common],
-        )
-        added.set_defaults(run=run)
-        return added
-
-    _package_verbs(verb)
-    _service_verbs(verb)
-    registry = verb("registry", _registry, "the bundled registry's life", "mlpkg registry status")
-    registry.add_argument(
-        "action", choices=("up", "down", "status", "credentials", "gc"), help="what to do with it"
-    )
-    schema = verb(
-        "schema", _schema, "print the JSON Schema of package.toml", "mlpkg schema > package.schema.json"
-    )
-    schema.add_argument(
-        "--write", type=Path, metavar="DIR", help="write all schemas and reference pages there"
-    )
-    schema.add_argument(
-        "--of", choices=("package", "workspace"), default="package", help="which file's schema"
-    )
-    return top
-
-
-Verb = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
-
-
-def _package_verbs(verb: Verb) -> None:
-    lock = verb("lock", _lock, "choose Debian packages and wheels, by hash", "mlpkg lock --upgrade diabetes")
-    lock.add_argument(
-        "--upgrade", action="store_true", help="move to the newest that fits, where nothing asks for it"
-    )
-    plan = verb(
-        "plan",
-        _plan,
-        "print what would be built and which steps would run, and why",
-        "mlpkg plan --json diabetes",
-    )
-    build = verb("build", _build, "lock, render and build", "mlpkg build diabetes")
-    push = verb("push", _push, "lock, render, build, tag and push", "mlpkg push")
-    for command in (lock, plan, build, push):
-        command.add_argument(
-            "packages", nargs="*", metavar="PACKAGE", help="names of packages (default: all)"
-        )
-    for command in (lock, build, push):
-        command.add_argument(
-            "-n", "--jobs", type=int, default=0, metavar="N", help="packages at work at once"
-        )
-
-
-def _service_verbs(verb: Verb) -> None:
-    run = verb("run", _run, "push what is not pushed, then run the image", "mlpkg run diabetes --port 6789")
-    serve = verb(
-        "serve", _serve, "serve an entry script without a container", "mlpkg serve score.py --model-dir model"
-    )
-    serve.add_argument(
-        "package", metavar="PACKAGE|SCRIPT", help="a package's name, or any entry script (.py)"
-    )
-    serve.add_argument("--model-dir", metavar="DIR", help="with a script: becomes AZUREML_MODEL_DIR")
-    for command in (run, serve):
-        command.add_argument("-p", "--port", type=int, default=6789, help="port on 127.0.0.1 (default: 6789)")
-    score = verb("score", _score, "send a request to the running service", "mlpkg score diabetes sample.json")
-    logs = verb("logs", _logs, "print the running service's log", "mlpkg logs -f diabetes")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
-    stop = verb("stop", _stop, "stop the running service", "mlpkg stop diabetes")
-    for command in (run, score, logs, stop):
-        command.add_argument("package", metavar="PACKAGE", help="name of a package")
-    score.add_argument("request", type=Path, help="file with the JSON request; - for standard input")
-    score.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the answer")
 
 
 def _lock(options: argparse.Namespace) -> int:
@@ -147,56 +81,54 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _drive(options: argparse.Namespace, step: str) -> int:
-    from mlpkg.drive import drive  # noqa: PLC0415 - loads doit
-
-    outcome = drive(
-        _root(options),
-        step,
-        tuple(options.packages),
-        jobs=options.jobs,
-        upgrade=getattr(options, "upgrade", False),
-        quiet=options.quiet or options.json,
-    )
+    outcome = _driven(options, step, tuple(options.packages))
     if options.json:
-        _print({"exit_code": outcome.exit_code, "steps": outcome.reports, "errors": outcome.errors})
+        _print_outcome(outcome)
     return outcome.exit_code
 
 
+def _driven(options: argparse.Namespace, step: str, names: tuple[str, ...]) -> Outcome:
+    from mlpkg.drive import drive  # noqa: PLC0415 - loads doit
+
+    return drive(
+        _root(options),
+        step,
+        names,
+        jobs=getattr(options, "jobs", None) or 0,
+        upgrade=getattr(options, "upgrade", False),
+        quiet=options.quiet or options.json,
+    )
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    _print({"exit_code": outcome.exit_code, "steps": outcome.reports, "errors": outcome.errors})
+
+
 def _plan(options: argparse.Namespace) -> int:
-    from mlpkg import lock, plan, steps  # noqa: PLC0415
+    from mlpkg.why import forecast  # noqa: PLC0415
 
     workspace = _workspace(options)
     packages = [workspace.package(name) for name in options.packages] or list(workspace.packages)
-    documents = []
-    for package in packages:
-        reasons = {step: [str(change) for change in steps.why(step, package)] for step in steps.STEPS}
-        locked = lock.read_lock(package)
-        built = plan.to_json(plan.plan(package.spec, locked, steps.snapshot(package))) if locked else None
-        documents.append({"package": package.name, "would_run": reasons, "plan": built})
+    forecasts = [forecast(package) for package in packages]
     if options.json:
-        _print(documents)
-        return 0
-    for document in documents:
-        _say(f"{document['package']}")
-        for step, changes in document["would_run"].items():
-            _say(f"  {step:<7} {'; '.join(changes) if changes else 'up to date'}")
-        for layer in (document["plan"] or {}).get("layers", []):
-            held = layer.get("contents") or [file["path"] for file in layer.get("files", [])]
-            more = f" and {len(held) - 4} more" if len(held) > 4 else ""
-            _say(f"    {layer['name']:<24} {', '.join(held[:4])}{more}")
+        _print([found.to_json() for found in forecasts])
+    else:
+        for found in forecasts:
+            _say("\n".join(found.lines()))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlpkg.drive import drive  # noqa: PLC0415
-
-    outcome = drive(_root(options), "push", (options.package,), jobs=0, upgrade=False, quiet=True)
-    if outcome.exit_code:
-        return outcome.exit_code
     from mlpkg import service  # noqa: PLC0415
     from mlpkg.progress import note  # noqa: PLC0415
 
-    package = _workspace(options).package(options.package)
+    service.require_port(_package(options), options.port)
+    outcome = _driven(options, "push", (options.package,))
+    if outcome.exit_code:
+        if options.json:
+            _print_outcome(outcome)
+        return outcome.exit_code
+    package = _package(options)
     started = service.start(package, options.port, note)
     if options.json:
         _print({"kind": started.kind, "id": started.reference, "address": started.address})
@@ -214,13 +146,15 @@ def _serve(options: argparse.Namespace) -> int:
         model = ["--model-dir", options.model_dir] if options.model_dir else []
         return int(serve([options.package, *model, "--port", str(options.port)]))
     from mlpkg import service  # noqa: PLC0415
-    from mlpkg.drive import drive  # noqa: PLC0415
     from mlpkg.progress import note  # noqa: PLC0415
 
-    outcome = drive(_root(options), "lock", (options.package,), jobs=0, upgrade=False, quiet=True)
-    return outcome.exit_code or service.foreground(
-        _workspace(options).package(options.package), options.port, note
-    )
+    service.require_free(options.port)
+    outcome = _driven(options, "lock", (options.package,))
+    if outcome.exit_code:
+        if options.json:
+            _print_outcome(outcome)
+        return outcome.exit_code
+    return service.foreground(_package(options), options.port, note)
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -230,7 +164,7 @@ def _score(options: argparse.Namespace) -> int:
         body = sys.stdin.buffer.read() if str(options.request) == "-" else options.request.read_bytes()
     except OSError as error:
         raise UsageError(f"{options.request}: {error.strerror}") from error
-    status, answer = service.score(_workspace(options).package(options.package), body, options.timeout)
+    status, answer = service.score(_package(options), body, options.timeout)
     text = answer.decode(errors="replace")
     if options.json:
         _print({"status": status, "body": _parsed(text)})
@@ -244,7 +178,7 @@ def _score(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     from mlpkg import service  # noqa: PLC0415
 
-    for piece in service.logs(_workspace(options).package(options.package), follow=options.follow):
+    for piece in service.logs(_package(options), follow=options.follow):
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     return 0
@@ -253,7 +187,7 @@ def _logs(options: argparse.Namespace) -> int:
 def _stop(options: argparse.Namespace) -> int:
     from mlpkg import service  # noqa: PLC0415
 
-    stopped = service.stop(_workspace(options).package(options.package))
+    stopped = service.stop(_package(options))
     if options.json:
         _print({"stopped": stopped})
     elif not options.quiet:
@@ -309,8 +243,11 @@ def _schema(options: argparse.Namespace) -> int:
         from mlpkg.manual import commands_page  # noqa: PLC0415
 
         page = options.write / "commands.md"
-        written = schema.write_all(options.write)
-        page.write_text(commands_page(parser()))
+        try:
+            written = schema.write_all(options.write)
+            page.write_text(commands_page(parser()))
+        except OSError as error:
+            raise UsageError(f"{error.filename}: {error.strerror}") from error
         for path in (*written, page):
             _say(str(path))
     else:
@@ -323,21 +260,34 @@ def _root(options: argparse.Namespace) -> Path:
     from mlpkg.workspace import find_root  # noqa: PLC0415
 
     set_quiet(quiet=options.quiet)
-    return (options.workspace or find_root(Path.cwd())).resolve()
+    if options.workspace is None:
+        return find_root(Path.cwd()).resolve()
+    root: Path = options.workspace.resolve()
+    if not root.is_dir():
+        raise UsageError(f"--workspace {options.workspace}: no such folder")
+    return root
 
 
-def _workspace(options: argparse.Namespace) -> Any:
+def _workspace(options: argparse.Namespace) -> Workspace:
     from mlpkg.workspace import load  # noqa: PLC0415
 
     return load(_root(options))
 
 
-def _settings(options: argparse.Namespace) -> Any:
+def _package(options: argparse.Namespace) -> Package:
+    """The package that was named; what is wrong with others is not its business."""
+    from mlpkg.workspace import load_around  # noqa: PLC0415
+
+    return load_around(_root(options), options.package).package(options.package)
+
+
+def _settings(options: argparse.Namespace) -> WorkspaceSpec:
     """The workspace's settings; outside any workspace the defaults, since the registry belongs to the user."""
     from mlpkg.spec import WorkspaceSpec  # noqa: PLC0415
+    from mlpkg.workspace import load_around  # noqa: PLC0415
 
     try:
-        return _workspace(options).settings
+        return load_around(_root(options)).settings
     except UsageError:
         if options.workspace:
             raise

@@ -9,28 +9,33 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 
-from mlpkg import engine, environment, plan, records, resources, steps
-from mlpkg.actions import current_lock
-from mlpkg.bundled import process
+from mlpkg import engine, host, records, steps
+from mlpkg.actions import perform
+from mlpkg.bundled import probe, process
 from mlpkg.delivery import target
+from mlpkg.digest import Digest, framed, sha256
 from mlpkg.errors import MlpkgError, Unreachable, UsageError
-from mlpkg.lockinputs import runtime_requirements
 from mlpkg.records import write_atomically
-from mlpkg.wheels.host import LockedEnvironment, host_environment
+from mlpkg.runlock import hold_workspace
 from mlpkg.workspace import Package
 
 Notify = Callable[[str], None]
 
 HOST = "127.0.0.1"
 LABEL = "org.mlpkg.service"
+"""On a service's container: the package's name."""
+
+WORKSPACE_LABEL = "org.mlpkg.workspace"
+"""On a service's container: the digest of its workspace's folder. One engine serves many workspaces."""
+
 START_TIMEOUT = 120.0
 """Seconds until a service must have answered; big models take long to load."""
 
@@ -53,16 +58,20 @@ class Service:
 def start(package: Package, port: int, notify: Notify) -> Service:
     """Run the pushed image (or serve without an engine), replacing the service that runs already.
 
-    Returns when the service answers. Raises UsageError for a port that is taken, MlpkgError when it does not start.
+    Returns when the service answers. What can be refused is refused before the old service is stopped.
+    Raises UsageError for a port that is taken, MlpkgError when it does not start.
     """
-    stop(package)
-    _require_free(port)
+    require_port(package, port)
     reason = engine.available()
     if reason is None:
-        service = _start_container(package, port, notify)
+        image = _pulled(package, notify)
+        stop(package)
+        service = _start_container(package, image, port)
     else:
         notify(f"no Docker engine ({reason}): serving from a virtual environment with the same lock")
-        service = _start_process(package, port, notify)
+        python = host.python(package, notify)
+        stop(package)
+        service = _start_process(package, python, port)
     _await_ready(package, service)
     return service
 
@@ -70,35 +79,44 @@ def start(package: Package, port: int, notify: Notify) -> Service:
 def find(package: Package) -> Service | None:
     """The package's running service."""
     known = _known(package)
-    if known is None:
-        return None
-    if known.kind == "process":
+    if known and known.kind == "process":
         return known if process.is_alive(int(known.reference), known.born) else None
     if engine.available() is not None:
         return None
-    state = engine.inspect(known.reference)
-    return known if state and state.running else None
+    found = _container(package, known)
+    if found is None or not found.running:
+        return None
+    if known and known.reference == found.id:
+        return known
+    return Service("container", found.id, next((port for _, port in found.ports.values()), 0))
 
 
 def stop(package: Package) -> bool:
-    """Stop what `start` started, by its id. False when nothing ran."""
-    service, known = find(package), _known(package)
-    if known and known.kind == "container" and engine.available() is None:
-        engine.stop(known.reference)
-        engine.remove(known.reference)
-    elif service and service.kind == "process":
-        process.stop(int(service.reference), service.born)
+    """Stop what `start` started, by its id, and remove what is left of it. False when nothing ran."""
+    known = _known(package)
+    if known and known.kind == "process":
+        ran = process.stop(int(known.reference), known.born)
+    else:
+        found = _container(package, known) if engine.available() is None else None
+        ran = found is not None and found.running
+        if found:
+            engine.stop(found.id)
+            engine.remove(found.id)
     _file(package).unlink(missing_ok=True)
-    return service is not None
+    return ran
 
 
 def logs(package: Package, *, follow: bool) -> Iterator[bytes]:
-    """The service's output so far, and with `follow` what comes, until it ends. Raises UsageError when there is none."""
+    """The service's output so far, and with `follow` what comes, until it ends.
+
+    Raises UsageError when there is none, Unreachable (it is a container's, and no engine answers).
+    """
     known = _known(package)
-    if known is None:
-        raise UsageError(f"{package.name} is not running", hint=f"start it with `mlpkg run {package.name}`")
-    if known.kind == "container":
-        yield from engine.logs(known.reference, follow=follow)
+    if known is None or known.kind == "container":
+        found = _container(package, known) if known or engine.available() is None else None
+        if found is None:
+            raise _not_running(package)
+        yield from engine.logs(found.id, follow=follow)
         return
     with _log(package).open("rb") as file:
         while True:
@@ -113,48 +131,94 @@ def score(package: Package, body: bytes, timeout: float) -> tuple[int, bytes]:
     """POST a JSON body to the running service: status and answer. Raises UsageError, Unreachable."""
     service = find(package)
     if service is None:
-        raise UsageError(f"{package.name} is not running", hint=f"start it with `mlpkg run {package.name}`")
+        raise _not_running(package)
     path = package.spec.server.score
     return _ask(service.port, "POST", path, body, timeout)
 
 
-def foreground(package: Package, port: int, notify: Notify) -> int:
-    """Serve without a container until interrupted: the server's exit code."""
-    _require_free(port)
-    arguments, environ, folder = _command(package, port, notify)
-    with subprocess.Popen(arguments, env=environ, cwd=folder) as server:
-        while True:
-            try:
-                return server.wait()
-            except KeyboardInterrupt:
-                # The terminal sends Ctrl-C to the server too: it finishes what is in flight, then ends.
-                continue
+def foreground(package: Package, port: int, notify: Notify) -> NoReturn:
+    """Become the server of the package, without a container; ends with the server's exit code.
+
+    This process is replaced, so that signals reach the server itself and the workspace's lock is given up.
+    Raises UsageError (port taken; a server of another kind), LockError, Unreachable.
+    """
+    require_free(port)
+    arguments, environ, folder = host.command(package, host.python(package, notify), HOST, port)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(folder)
+    os.execve(arguments[0], arguments, environ)  # noqa: S606 - a list of our own, no shell
 
 
-def _start_container(package: Package, port: int, notify: Notify) -> Service:
+def require_free(port: int) -> None:
+    """Raises UsageError when something listens on the port."""
+    if probe.is_taken(port):
+        raise UsageError(f"port {port} of {HOST} is taken", hint="choose another with --port")
+
+
+def require_port(package: Package, port: int) -> None:
+    """Raises UsageError when something listens on the port that is not the package's own service."""
+    if probe.is_taken(port):
+        service = find(package)
+        if service is None or service.port != port:
+            require_free(port)
+
+
+def _not_running(package: Package) -> UsageError:
+    return UsageError(f"{package.name} is not running", hint=f"start it with `mlpkg run {package.name}`")
+
+
+def _pulled(package: Package, notify: Notify) -> str:
+    """The pushed image, in the engine: its id."""
+    # The receipt may be older than the registry's last stop, and the registry's storage younger than both.
+    login = target(package.settings, notify).credentials
+    if steps.why("push", package):
+        notify("the registry that was pushed to is gone: pushing again")
+        hold_workspace(package.root)
+        perform("push", package)
     result = steps.image_result(package)
     receipt = records.read(package.record("push"), "push")
     if not result or receipt is None:
         raise MlpkgError(f"{package.name}: not pushed yet", hint=f"run `mlpkg push {package.name}`")
     reference = f"{receipt.result['repository']}@{result['digest']}"
-    # The receipt may be older than the registry's last stop.
-    login = target(package.settings, notify).credentials
     notify(f"pulling {reference}")
-    image = engine.pull(reference, (login.username, login.password) if login else None)
+    return engine.pull(reference, (login.username, login.password) if login else None)
+
+
+def _start_container(package: Package, image: str, port: int) -> Service:
     container = engine.run(
         engine.RunSpec(
             image=image,
-            name="mlpkg-" + package.name.replace("/", "-"),
+            name=container_name(package),
             ports={package.spec.server.port: (HOST, port)},
             tmpfs=("/tmp",),  # noqa: S108 - inside the container
-            labels={LABEL: package.name},
+            labels={LABEL: package.name, WORKSPACE_LABEL: _workspace_digest(package)},
         )
     )
     return _remember(package, Service("container", container, port))
 
 
-def _start_process(package: Package, port: int, notify: Notify) -> Service:
-    arguments, environ, folder = _command(package, port, notify)
+def container_name(package: Package) -> str:
+    """The name of the service's container: one per workspace and package, whatever characters they share."""
+    own = framed([os.fsencode(package.root), package.name]).removeprefix("sha256:")
+    return f"mlpkg-run-{package.name.replace('/', '-')}-{own[:8]}"
+
+
+def _workspace_digest(package: Package) -> Digest:
+    return sha256(os.fsencode(package.root))
+
+
+def _container(package: Package, known: Service | None) -> engine.ContainerState | None:
+    """The service's container, running or not; by its labels where its id was not written down. Raises Unreachable."""
+    found = engine.inspect(known.reference) if known and known.kind == "container" else None
+    if found:
+        return found
+    own = engine.find(f"{WORKSPACE_LABEL}={_workspace_digest(package)}")
+    return next((state for state in own if state.labels.get(LABEL) == package.name), None)
+
+
+def _start_process(package: Package, python: Path, port: int) -> Service:
+    arguments, environ, folder = host.command(package, python, HOST, port)
     with _log(package).open("wb") as log:
         server = subprocess.Popen(
             arguments,
@@ -168,65 +232,6 @@ def _start_process(package: Package, port: int, notify: Notify) -> Service:
     # It outlives this command; Popen must not wait for it when it is collected.
     server.returncode = 0
     return _remember(package, Service("process", str(server.pid), port, process.birth(server.pid) or ""))
-
-
-def _command(package: Package, port: int, notify: Notify) -> tuple[list[str], dict[str, str], Path]:
-    """What serves the package on this machine: arguments, environment, working folder."""
-    if package.spec.server.kind != "mlpkg":
-        raise UsageError(
-            f"{package.shown}: server.kind = {package.spec.server.kind!r} is served from its image only",
-            hint=f"run `mlpkg run {package.name}` where there is a Docker engine",
-        )
-    lock = current_lock(package)
-    locked = LockedEnvironment(
-        lock.wheels,
-        environment.requirements_of(package),
-        runtime_requirements(package.spec),
-        environment.wheel_target(lock),
-    )
-    python = host_environment(
-        locked, package.records, sources=environment.python_sources(package), notice=notify
-    )
-    app, library = _application(package)
-    environ = {
-        **os.environ,
-        **plan.entry_environment(package.spec, str(app)),
-        **plan.service_environment(package.spec),
-        **package.spec.environment.variables,
-        "PYTHONPATH": str(library),
-        "PYTHONUNBUFFERED": "1",
-        "MLPKG_HOST": HOST,
-        "MLPKG_PORT": str(port),
-    }
-    return [str(python), "-m", "mlpkg.runtime"], environ, app
-
-
-def _application(package: Package) -> tuple[Path, Path]:
-    """The image's application folder, laid out with links; and a folder from which only the server is importable."""
-    app, library = package.records / "app", package.records / "app-library"
-    spec = package.spec
-    for model in spec.models:
-        place = app / "azureml-models" / model.name / str(model.version) / PurePosixPath(model.path).name
-        _link(place, package.folder / model.path)
-    if spec.entry:
-        base = spec.entry.source_directory
-        if base is None:
-            _link(app / PurePosixPath(spec.entry.script).name, package.folder / spec.entry.script)
-        else:
-            _link(app / plan.source_folder_name(base, package.name), package.folder / base)
-    _link(library / "mlpkg" / "runtime", resources.package_folder() / "runtime")
-    (library / "mlpkg" / "__init__.py").touch()
-    return app, library
-
-
-def _link(place: Path, target: Path) -> None:
-    if not target.exists():
-        raise UsageError(
-            f"{target}: no such file", hint="run the task that makes it, or correct package.toml"
-        )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(target)
 
 
 def _await_ready(package: Package, service: Service) -> None:
@@ -266,17 +271,6 @@ def _ask(port: int, method: str, path: str, body: bytes, timeout: float) -> tupl
         connection.close()
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise UsageError(
-                f"port {port} on {HOST} is taken: {error.strerror}", hint="choose another with --port"
-            ) from error
-
-
 def _file(package: Package) -> Path:
     return package.records / "service.json"
 
@@ -286,13 +280,17 @@ def _log(package: Package) -> Path:
 
 
 def _remember(package: Package, service: Service) -> Service:
-    write_atomically(_file(package), json.dumps(asdict(service)).encode())
+    value = {**asdict(service), "workspace": _workspace_digest(package)}
+    write_atomically(_file(package), json.dumps(value).encode())
     return service
 
 
 def _known(package: Package) -> Service | None:
+    """What was started last; nothing in a copy of the workspace, whose files speak of the other's service."""
     try:
         value: Mapping[str, Any] = json.loads(_file(package).read_bytes())
+        if value["workspace"] != _workspace_digest(package):
+            return None
         return Service(value["kind"], value["reference"], value["port"], value["born"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,25 +96,11 @@ def find_root(start: Path) -> Path:
 
 def load(root: Path) -> Workspace:
     """Read all specs of a workspace. Raises SpecError with the problems of all of them."""
-    root = root.resolve()
-    settings_path = root / SETTINGS
-    settings = load_settings(settings_path, shown=SETTINGS) if settings_path.is_file() else WorkspaceSpec()
-    if settings.registry.storage and not settings.registry.storage.startswith("~"):
-        storage = str(root / settings.registry.storage)
-        settings = replace(settings, registry=replace(settings.registry, storage=storage))
-    folders = _folders(root, settings)
-    packages: list[Package] = []
-    problems: list[Problem] = []
-    for folder in folders:
-        shown = Path(os.path.relpath(folder / SPEC, root)).as_posix()
-        try:
-            packages.append(_package(root, settings, folder, shown))
-        except SpecError as error:
-            problems += error.problems
-    problems += _duplicates(packages)
+    workspace, problems = _read_all(root)
+    problems += _duplicates(workspace.packages)
     if problems:
         raise SpecError(problems)
-    return Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name)))
+    return workspace
 
 
 def load_around(root: Path, wanted: str | None = None) -> Workspace:
@@ -122,6 +109,17 @@ def load_around(root: Path, wanted: str | None = None) -> Workspace:
     Raises SpecError for mlpkg.toml and for the wanted package; also where no sound package has its name,
     because one that cannot be read may have it. Raises UsageError for a name that nothing has.
     """
+    workspace, problems = _read_all(root)
+    namesakes = [package for package in workspace.packages if package.name == wanted]
+    if wanted and len(namesakes) != 1 and (problems := _duplicates(namesakes) or problems):
+        raise SpecError(problems)
+    if wanted:
+        workspace.package(wanted)
+    return workspace
+
+
+def _read_all(root: Path) -> tuple[Workspace, list[Problem]]:
+    """The settings, the packages that can be read, and the problems of the others."""
     root = root.resolve()
     settings_path = root / SETTINGS
     settings = load_settings(settings_path, shown=SETTINGS) if settings_path.is_file() else WorkspaceSpec()
@@ -136,13 +134,7 @@ def load_around(root: Path, wanted: str | None = None) -> Workspace:
             packages.append(_package(root, settings, folder, shown))
         except SpecError as error:
             problems += error.problems
-    namesakes = [package for package in packages if package.name == wanted]
-    if wanted and len(namesakes) != 1 and (problems := _duplicates(namesakes) or problems):
-        raise SpecError(problems)
-    workspace = Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name)))
-    if wanted:
-        workspace.package(wanted)
-    return workspace
+    return Workspace(root, settings, tuple(sorted(packages, key=lambda package: package.name))), problems
 
 
 def single(folder: Path, *, state: Path, settings: WorkspaceSpec, shown: str) -> Package:
@@ -185,7 +177,7 @@ def _digest(path: Path) -> Digest:
         return sha256(b"")
 
 
-def _duplicates(packages: list[Package]) -> list[Problem]:
+def _duplicates(packages: Iterable[Package]) -> list[Problem]:
     first: dict[str, str] = {}
     problems = []
     for package in packages:

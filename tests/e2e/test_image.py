@@ -1,4 +1,4 @@
-"""The pushed image, by other people's tools: docker pull and run, skopeo, curl's equal; and without an engine."""
+"""The pushed image, by other people's tools: docker pull and run, skopeo, curl's equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import pytest
 
 from mlpkg import engine
 
-from .conftest import free_port
-from .house import House, Workspace
+from .house import Workspace
 
 pytestmark = pytest.mark.mirror
 
@@ -97,56 +95,9 @@ def test_the_image_runs_as_nobody_with_a_health_check(pulled: str) -> None:
     finally:
         client.close()
     assert config["User"] == "65532:65532"
-    assert config["Entrypoint"] == ["/usr/bin/python3", "-m", "mlpkg.runtime"]
+    assert config["Entrypoint"] == ["/usr/bin/python3", "-P", "-m", "mlpkg.runtime"]
     assert list(config["ExposedPorts"]) == ["5001/tcp"]
     assert config["Healthcheck"]["Test"][0] == "CMD"
-
-
-@pytest.mark.docker
-def test_run_score_logs_stop(pushed: Workspace) -> None:
-    port = str(free_port())
-    started = pushed.mlpkg("run", "diabetes", "--port", port, "--json").json()
-    try:
-        assert started["kind"] == "container"
-        scored = pushed.mlpkg("score", "diabetes", str(SAMPLE))
-        assert len(json.loads(scored.out)) == 2
-        refused = pushed.mlpkg("score", "diabetes", str(SAMPLE.with_name("score.py")), code=1)
-        assert "the service answered 500" in refused.err
-        assert "POST /score" in pushed.mlpkg("logs", "diabetes").out
-        healthy = engine.inspect(started["id"])
-        assert healthy is not None
-        assert healthy.health in ("starting", "healthy")
-        taken = pushed.mlpkg("serve", "diabetes", "--port", port, code=2)
-        assert f"port {port}" in taken.err
-    finally:
-        assert pushed.mlpkg("stop", "diabetes", "--json").json() == {"stopped": True}
-    assert engine.inspect(started["id"]) is None
-    assert "not running" in pushed.mlpkg("score", "diabetes", str(SAMPLE), code=2).err
-
-
-def test_without_an_engine_all_but_the_container_works(
-    house: House, pushed: Workspace, tmp_path: Path
-) -> None:
-    """The registry is a process, the script is served from a venv, and the image is the same."""
-    bare = replace(
-        house,
-        state=tmp_path / "state",
-        port=free_port(),
-        extra={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"},
-    )
-    workspace = bare.workspace(tmp_path / "workspace")
-    try:
-        workspace.doit()
-        assert workspace.digest() == pushed.digest()
-        assert workspace.mlpkg("registry", "status", "--json").json()["mode"] == "process"
-        started = workspace.mlpkg("run", "diabetes", "--port", str(free_port()), "--json").json()
-        assert started["kind"] == "process"
-        assert len(json.loads(workspace.mlpkg("score", "diabetes", str(SAMPLE)).out)) == 2
-        assert "POST /score" in workspace.mlpkg("logs", "diabetes").out
-        assert workspace.mlpkg("stop", "diabetes", "--json").json() == {"stopped": True}
-    finally:
-        workspace.mlpkg("stop", "diabetes", code=None)
-        workspace.mlpkg("registry", "down", code=None)
 
 
 def test_skopeo_accepts_the_image(pushed: Workspace, tmp_path: Path) -> None:

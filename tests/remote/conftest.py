@@ -11,8 +11,8 @@ from pathlib import Path
 
 import bcrypt
 import pytest
-from fakes.registry import PASSWORD, USER, FakeRegistry
 
+from fakes.registry import PASSWORD, USER, FakeRegistry
 from mlpkg.remote import retry
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials

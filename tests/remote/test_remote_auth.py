@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.registry import PASSWORD, USER, FakeRegistry
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.registry import PASSWORD, USER, FakeRegistry
 from mlpkg.errors import RegistryError, UsageError
 from mlpkg.remote.address import registry_origin
 from mlpkg.remote.auth import Authorizer, Challenge, parse_challenges

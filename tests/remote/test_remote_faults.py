@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.registry import FakeRegistry, Fault
 
+from fakes.registry import FakeRegistry, Fault
 from mlpkg.errors import DigestMismatch, RegistryError, Unreachable, UsageError
 from mlpkg.remote import connection, retry
 from mlpkg.remote.client import OCI_MANIFEST, Registry
