@@ -147,6 +147,7 @@ def _lock_wanted(package: Package) -> Wanted:
     values = {
         **lockinputs.lock_values(package),
         "requirements": name,
+        "format": f"lock/{formats.LOCK}",
         "layers": f"tar/{formats.TAR} {formats.DEBIAN} {formats.WHEELS} {formats.BYTECODE}",
     }
     return Wanted(None, values)
