@@ -65,7 +65,7 @@ def test_a_real_environment_is_the_same_wherever_it_is_made(tmp_path: Path, targ
 
 
 _MEASURED = """
-import pathlib, resource, sys
+import pathlib, sys
 from mlpkg.layer import tar_stream
 from mlpkg.wheels.requirements import read_requirements
 from mlpkg.spec import Python
@@ -82,14 +82,13 @@ wheels = choose_wheels(requirements, target=target, sources=sources)
 install_wheels(wheels, folder / "tree", target=target, sources=sources)
 entries = environment_entries(folder / "tree", python="3.13")
 size = sum(len(piece) for rows in entries.values() for piece in tar_stream(rows))
-status = Path("/proc/self/status").read_text()
+status = pathlib.Path("/proc/self/status").read_text()
 print(size, status.split("VmHWM:")[1].split()[0])
 """
 
 
 def test_memory_stays_small(tmp_path: Path) -> None:
-    """About 200 MB of files pass through; the process holds a fraction (VmHWM: unlike ru_maxrss it
-    begins anew with exec, and does not hold what pytest had)."""
+    """About 200 MB of files pass through; the process holds a fraction. ru_maxrss would count pytest's, across exec."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, tmp_path], capture_output=True, text=True, timeout=300, check=True
     )
