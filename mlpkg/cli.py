@@ -141,10 +141,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     if options.package.endswith(".py"):
-        from mlpkg.runtime.__main__ import main as serve  # noqa: PLC0415
-
+        # The server owns its process: signals, environment, standard streams. -P: as in the image.
         model = ["--model-dir", options.model_dir] if options.model_dir else []
-        return int(serve([options.package, *model, "--port", str(options.port)]))
+        server = [sys.executable, "-P", "-m", "mlpkg.runtime", options.package]
+        os.execv(sys.executable, [*server, *model, "--port", str(options.port)])  # noqa: S606 - no shell
     from mlpkg import service  # noqa: PLC0415
     from mlpkg.progress import note  # noqa: PLC0415
 
