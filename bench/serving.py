@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from mlpkg.runtime.requirements import REQUIREMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -151,7 +153,7 @@ class Result:
 
 def install(folder: Path, packages: tuple[str, ...]) -> tuple[Path, int, float]:
     """An environment; its interpreter, and the number and MB of what it holds."""
-    uv, environ = shutil.which("uv") or "uv", {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+    uv, environ = find_uv_bin(), {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     python = folder / "bin" / "python"
     base = os.path.realpath(sys.executable)
     subprocess.run([uv, "venv", "-q", "-p", base, str(folder)], check=True, env=environ)
