@@ -16,7 +16,7 @@ from mlpkg.actions import sources_of
 from mlpkg.blobs import cache_folder
 from mlpkg.builders import direct
 from mlpkg.digest import sha256
-from mlpkg.errors import MlpkgError
+from mlpkg.errors import LockError, MlpkgError
 from mlpkg.lockfile import PackageLock
 from mlpkg.records import write_atomically
 from mlpkg.registry import state_folder
@@ -36,7 +36,7 @@ class BundledSource:
     def image(self) -> tuple[str, Iterator[bytes]]:
         """The configuration's digest, and an archive for `docker load`."""
         package = self._package()
-        locked, _ = lock.make_lock(package, upgrade=False, notify=self.notify)
+        locked = self._locked(package)
         built, _ = direct.build(
             plan.plan(package.spec, locked, steps.snapshot(package)), sources_of(package), None, {}
         )
@@ -50,7 +50,7 @@ class BundledSource:
     def binary(self) -> Path:
         """The registry's program, taken out of its .deb; for machines without an engine."""
         package = self._package()
-        locked, _ = lock.make_lock(package, upgrade=False, notify=self.notify)
+        locked = self._locked(package)
         deb = next(deb for deb in locked.system if deb.name == "docker-registry")
         target = cache_folder() / "programs" / deb.digest.removeprefix("sha256:") / "docker-registry"
         if not target.is_file():
@@ -61,6 +61,20 @@ class BundledSource:
         state = state_folder() / "registry-image"
         folder = resources.data_folder("registry")
         return single(folder, state=state, settings=self.settings, shown="registry/package.toml")
+
+    def _locked(self, package: Package) -> PackageLock:
+        """The lock, with its layers at hand. It is nobody's to keep: one that serves no more is chosen anew."""
+        try:
+            return self._made(package, upgrade=False)
+        except LockError as error:
+            self.notify(f"the registry's own lock serves no more: {error.message}")
+            return self._made(package, upgrade=True)
+
+    def _made(self, package: Package, *, upgrade: bool) -> PackageLock:
+        locked, _ = lock.make_lock(package, upgrade=upgrade, notify=self.notify)
+        for layer in locked.layers:
+            environment.ensure_layer(package, locked, layer.name, self.notify)
+        return locked
 
     def _reader(self, package: Package, locked: PackageLock, name: str) -> Callable[[], Iterator[bytes]]:
         return lambda: environment.read_layer(package, locked, name, self.notify)
