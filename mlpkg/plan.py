@@ -78,7 +78,6 @@ class BuildPlan:
     layers: tuple[PlannedLayer, ...]
     config: ImageConfig
     tags: tuple[str, ...]
-    version_tag: str = ""
     format: int = field(default=PLAN)
 
 
@@ -100,7 +99,6 @@ def plan(spec: PackageSpec, lock: PackageLock, snapshot: Snapshot) -> BuildPlan:
         layers=tuple(layers),
         config=_config(spec),
         tags=tags or ("latest",),
-        version_tag=spec.package.version or "",
     )
 
 
@@ -326,5 +324,4 @@ def from_json(data: Mapping[str, Any]) -> BuildPlan:
             health_command=tuple(config["health_command"]),
         ),
         tags=tuple(data["tags"]),
-        version_tag=data["version_tag"],
     )

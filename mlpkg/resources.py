@@ -30,15 +30,6 @@ def runtime_files() -> tuple[SourceEntry, ...]:
     return tuple(SourceEntry(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
 
 
-@cache
-def runtime_digest() -> Digest:
-    """Moves when any file of the server does."""
-    folder = _HERE / "runtime"
-    return framed(
-        part for entry in runtime_files() for part in (entry.path, (folder / entry.path).read_bytes())
-    )
-
-
 def templates() -> dict[str, str]:
     """The texts of all templates, by name."""
     return {path.name: path.read_text() for path in sorted(data_folder("templates").glob("*.j2"))}
