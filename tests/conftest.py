@@ -36,8 +36,8 @@ def registry_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = shutil.which("docker-registry")
     if found:
         return Path(found)
-    from mlpkg.registry_image import BundledSource
-    from mlpkg.spec import WorkspaceSpec
+    from mlpkg.registry.own_image import BundledSource
+    from mlpkg.spec.model import WorkspaceSpec
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLPKG_STATE_HOME", str(tmp_path_factory.mktemp("registry-program")))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mlpkg import lockfile
-from test_plan import LOCK
+from tests.plan.test_plan import LOCK
 
 
 def test_a_lock_survives_its_text_and_is_stable() -> None:

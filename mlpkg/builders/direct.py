@@ -2,7 +2,7 @@
 
 A layer of files is read once, to know its digest; its bytes are made again while they are sent. A layer
 whose recipe and files are those of the record before is not read at all. Locked layers are known by
-digest: they are made where a registry or an engine really lacks them (`mlpkg.environment`).
+digest: they are made where a registry or an engine really lacks them (`mlpkg.lock.layers`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlpkg.builders.manifest import config_json, manifest_json
 from mlpkg.digest import Descriptor, Digest, canonical_json, framed, sha256
 from mlpkg.errors import ChangedInput
 from mlpkg.formats import TAR
-from mlpkg.image import config_json, manifest_json
 from mlpkg.layer import CHUNK, MEDIA_TYPE, Bytes, Content, Entry, SourceFile, tar_stream
-from mlpkg.plan import BuildPlan, PlannedFile, PlannedLayer
-from mlpkg.records import FileState, identity
+from mlpkg.plan.plan import BuildPlan, PlannedFile, PlannedLayer
+from mlpkg.store.records import FileState, identity
 
 THREAD_FROM = 8 * CHUNK
 """Bytes from which a file's own digest is taken in a second thread (hashlib releases the lock)."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import cache as remembered
 from pathlib import Path
 
-from mlpkg.blobs import Blobs
 from mlpkg.bytecode.interpreter import Interpreter, unpack
 from mlpkg.digest import Digest, framed, parse_digest
 from mlpkg.errors import ChangedInput, DigestMismatch, MlpkgError
 from mlpkg.formats import BYTECODE
 from mlpkg.layer import CHUNK, Content, Entry, SourceFile
-from mlpkg.records import write_atomically
+from mlpkg.store.blobs import Blobs
+from mlpkg.store.records import write_atomically
 
 _WORKER = Path(__file__).with_name("worker.py")
 _SHARE = 16

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mlpkg.debian.apt import Login, Source, read_logins, read_settings, read_sources
 from mlpkg.errors import LockError
-from mlpkg.spec import Debian
+from mlpkg.spec.model import Debian
 
 _RELEASES = frozenset(
     (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from mlpkg import spec
 from mlpkg.errors import LockError
+from mlpkg.spec import model as spec
 from mlpkg.wheels.requirements import Requirements
 
 _UV_INDEX_KEYS = (

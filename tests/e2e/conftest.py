@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
-from mlpkg.bundled import container
+from mlpkg.registry import container
 
 from .house import House, Workspace
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mlpkg import engine, service, workspace
-from mlpkg.bundled import container
+from mlpkg import engine
+from mlpkg.registry import container
+from mlpkg.service import running as service
+from mlpkg.spec import workspace
 
 from .conftest import free_port, remove_traces
 from .house import House, Workspace

@@ -106,6 +106,6 @@ def test_an_absent_context_is_named(own_configuration: Path, monkeypatch: pytest
 
 
 def test_importing_the_adapter_does_not_import_the_sdk() -> None:
-    code = "import sys, mlpkg.engine, mlpkg.registry; print(*{'docker', 'requests', 'urllib3'} & set(sys.modules))"
+    code = "import sys, mlpkg.engine, mlpkg.registry.bundled; print(*{'docker', 'requests', 'urllib3'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == ""

@@ -8,7 +8,7 @@ from base64 import b64encode
 
 from mlpkg.digest import sha256
 from mlpkg.layer import Bytes, Entry, tar_stream
-from mlpkg.registry import Endpoint
+from mlpkg.registry.bundled import Endpoint
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mlpkg import engine, registry
-from mlpkg.bundled import container
-from mlpkg.spec import Registry
+from mlpkg import engine
+from mlpkg.registry import bundled as registry
+from mlpkg.registry import container
+from mlpkg.spec.model import Registry
 
 from .source import BinarySource
 

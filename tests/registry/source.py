@@ -1,4 +1,4 @@
-"""The machine's own `docker-registry` as what `mlpkg.registry.up` starts: as it is, or packed into an image."""
+"""The machine's own `docker-registry` as what `mlpkg.registry.bundled.up` starts: as it is, or packed into an image."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.archive import docker_archive
+from tests.engine.archive import docker_archive
 
 COMMAND = ["/usr/bin/docker-registry", "serve", "/etc/mlpkg-registry/config.yml"]
 
 
 @dataclass
 class BinarySource:
-    """`mlpkg.registry.Source` from an executable of this machine. Notes what it is asked for."""
+    """`mlpkg.registry.bundled.Source` from an executable of this machine. Notes what it is asked for."""
 
     executable: Path
     packed: set[str] = field(default_factory=set)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mlpkg import engine, registry
-from mlpkg.bundled import container, probe, state
+from mlpkg import engine
 from mlpkg.errors import UsageError
-from mlpkg.spec import Registry
+from mlpkg.registry import bundled as registry
+from mlpkg.registry import container, probe, state
+from mlpkg.spec.model import Registry
 
 from .asking import ask, push_blob, quiet
 from .source import BinarySource
@@ -76,7 +77,7 @@ def test_a_running_registry_is_confirmed_without_the_engine(
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     code = (
-        "import sys; from mlpkg import registry; from mlpkg.spec import Registry; "
+        "import sys; from mlpkg import registry; from mlpkg.spec.model import Registry; "
         f"print(registry.up(Registry(port={container_settings.port}), None, notify=print).instance, "
         "'docker' in sys.modules)"
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlpkg import registry
 from mlpkg.errors import MlpkgError
-from mlpkg.spec import Registry
+from mlpkg.registry import bundled as registry
+from mlpkg.spec.model import Registry
 
 from .asking import ask, push_blob, push_image, quiet
 from .source import BinarySource

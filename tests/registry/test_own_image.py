@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpkg.registry_image import BundledSource
-from mlpkg.spec import WorkspaceSpec
+from mlpkg.registry.own_image import BundledSource
+from mlpkg.spec.model import WorkspaceSpec
 
 pytestmark = pytest.mark.mirror
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from mlpkg import registry
-from mlpkg.bundled import probe, process, state
 from mlpkg.errors import MlpkgError, UsageError
-from mlpkg.registry import Endpoint
-from mlpkg.spec import Registry
+from mlpkg.registry import bundled as registry
+from mlpkg.registry import probe, process, state
+from mlpkg.registry.bundled import Endpoint
+from mlpkg.spec.model import Registry
 
 from .asking import ask, push_blob, quiet
 from .source import BinarySource

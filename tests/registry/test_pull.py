@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlpkg import engine, registry
+from mlpkg import engine
 from mlpkg.errors import MlpkgError
-from mlpkg.spec import Registry
+from mlpkg.registry import bundled as registry
+from mlpkg.spec.model import Registry
 
 from .asking import push_image, quiet
 from .source import BinarySource

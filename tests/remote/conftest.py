@@ -12,10 +12,10 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from fakes.registry import PASSWORD, USER, FakeRegistry
 from mlpkg.remote import retry
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials
+from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 
 CREDENTIALS = Credentials(USER, PASSWORD)
 

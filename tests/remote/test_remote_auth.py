@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.registry import PASSWORD, USER, FakeRegistry
 from mlpkg.errors import RegistryError, UsageError
 from mlpkg.remote.address import registry_origin
 from mlpkg.remote.auth import Authorizer, Challenge, parse_challenges
@@ -21,6 +20,7 @@ from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials, find_credentials
 from mlpkg.remote.retry import retry_after_seconds
 from mlpkg.remote.transport import Reply, Transport
+from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 
 
 def encoded(text: str) -> str:

@@ -12,8 +12,8 @@ from mlpkg.digest import Descriptor, Digest, canonical_json, sha256
 from mlpkg.errors import ChangedInput, DigestMismatch, RegistryError, UsageError
 from mlpkg.remote.client import OCI_INDEX, OCI_MANIFEST, MovedTag, Registry, push_image
 from mlpkg.remote.credentials import Credentials
-from remote.conftest import Site
-from remote.images import Image, blob, image, pieces, repository, wrong_blob
+from tests.remote.conftest import Site
+from tests.remote.images import Image, blob, image, pieces, repository, wrong_blob
 
 
 def test_what_was_pushed_comes_back(registry: Registry) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.registry import FakeRegistry, Fault
 from mlpkg.errors import DigestMismatch, RegistryError, Unreachable, UsageError
 from mlpkg.remote import connection, retry
 from mlpkg.remote.client import OCI_MANIFEST, Registry
-from remote.conftest import CREDENTIALS
-from remote.images import blob, image, repository, wrong_blob
+from tests.fakes.registry import FakeRegistry, Fault
+from tests.remote.conftest import CREDENTIALS
+from tests.remote.images import blob, image, repository, wrong_blob
 
 BIG = bytes(range(256)) * (16 << 12)  # 16 MiB: more than all socket buffers on the way hold
 SMALL = b"a layer"

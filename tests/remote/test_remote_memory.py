@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry
 
 SIZE = 1 << 30
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from mlpkg.layer import Entry, tar_stream
-from mlpkg.spec import Python
+from mlpkg.service.venv import LockedEnvironment, host_environment
+from mlpkg.spec.model import Python
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.entries import environment_entries
-from mlpkg.wheels.host import LockedEnvironment, host_environment
 from mlpkg.wheels.install import install_wheels
 from mlpkg.wheels.locked import heavy, requirements_text
 from mlpkg.wheels.requirements import read_requirements
@@ -68,7 +68,7 @@ _MEASURED = """
 import pathlib, sys
 from mlpkg.layer import tar_stream
 from mlpkg.wheels.requirements import read_requirements
-from mlpkg.spec import Python
+from mlpkg.spec.model import Python
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.sources import wheel_sources
 from mlpkg.wheels.choose import choose_wheels

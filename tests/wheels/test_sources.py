@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.errors import LockError
-from mlpkg.spec import Python
+from mlpkg.spec.model import Python
 from mlpkg.wheels.requirements import Requirements
 from mlpkg.wheels.sources import WheelSources, credentials_for, wheel_sources
 

@@ -1,0 +1,1 @@
+"""Choosing: what decides a lock, how it is chosen, and the layers that are made from it."""

@@ -1,0 +1,1 @@
+"""What goes into an image, as values: plan, kinds of server, rendering."""

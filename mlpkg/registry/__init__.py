@@ -1,0 +1,1 @@
+"""The bundled registry: its life, its own image, its care."""

@@ -1,0 +1,1 @@
+"""A package's image as a running service, with an engine or without one."""

@@ -1,0 +1,1 @@
+"""TOML files to checked values: specs, schema, workspace, listings."""

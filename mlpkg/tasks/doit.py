@@ -1,0 +1,221 @@
+"""doit's view of a workspace: a task a step and package. ``from mlpkg.tasks.doit import *`` in dodo.py is all.
+
+doit schedules and speaks; whether a step is done is said by its record (`mlpkg.steps.look.is_current`). What
+doit gets wrong for builds (reference: it hashes after the action, trusts equal times, loses its database)
+therefore decides nothing here. A model is an order-only dependency, as in Make: a task that makes it runs
+before, and doit never reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from doit.action import BaseAction
+from doit.dependency import MD5Checker
+from doit.exceptions import BaseFail, TaskFailed
+
+from mlpkg.errors import MlpkgError
+from mlpkg.spec.workspace import Package, Workspace, load
+from mlpkg.steps import look as steps
+from mlpkg.steps.look import STEPS, is_current, remove_records
+from mlpkg.store.runlock import hold_workspace
+from mlpkg.tasks.reporter import StepReporter
+
+__all__ = ["DOIT_CONFIG", "task_build", "task_lock", "task_push", "task_render", "task_tag"]
+
+TaskDict = dict[str, Any]
+"""A task as doit takes it (doit, "dictionary metadata")."""
+
+DOC = {
+    "lock": "choose Debian packages and wheels, by hash",
+    "render": "plan the image and render its Dockerfile",
+    "build": "build the image's new layers",
+    "tag": "give the image its tags",
+    "push": "push the image to the registry",
+}
+
+
+class OrderOnly(str):
+    """A path that orders tasks, as Make's order-only prerequisites do: its content is not doit's business."""
+
+    __slots__ = ()
+
+
+class Checker(MD5Checker):  # type: ignore[misc] # doit has no annotations
+    """doit's own checker for everybody's files; it neither misses nor reads an `OrderOnly` path."""
+
+    def exists(self, file_path: str) -> bool:
+        """A missing model is reported by the step that reads it, with its key in the spec."""
+        return isinstance(file_path, OrderOnly) or Path(file_path).exists()
+
+    def info(self, file_path: str) -> os.stat_result | None:
+        """What doit passes to `check_modified`."""
+        return None if isinstance(file_path, OrderOnly) else Path(file_path).stat()
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
+        """Whether doit must run the task for this file."""
+        if isinstance(file_path, OrderOnly):
+            return False
+        return bool(super().check_modified(file_path, file_stat, state))
+
+    def get_state(self, dep: str, current_state: Any) -> Any:
+        """What doit keeps of a file after a task."""
+        return (
+            None
+            if current_state
+            else "order only"
+            if isinstance(dep, OrderOnly)
+            else super().get_state(dep, current_state)
+        )
+
+
+class StepFailed(TaskFailed):  # type: ignore[misc] # doit has no annotations
+    """A step's failure with its exit code; its message needs no traceback."""
+
+    def __init__(self, error: MlpkgError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+class StepAction(BaseAction):  # type: ignore[misc] # doit has no annotations
+    """Runs one step of one package. No capture: doit's swaps the process's streams and mixes threads."""
+
+    def __init__(self, step: str, package: Package, *, upgrade: bool = False) -> None:
+        self.step, self.package, self.upgrade = step, package, upgrade
+        self.task: Any = None
+        self.out = self.err = ""
+        self.result: str | None = None
+        self.values: Mapping[str, Any] = {}
+
+    def execute(self, out: object = None, err: object = None) -> BaseFail | None:  # noqa: ARG002 - doit's signature
+        """Do the step; its report becomes the task's values."""
+        from mlpkg.steps.perform import perform  # noqa: PLC0415 - only where something runs
+
+        try:
+            hold_workspace(self.package.root)
+            steps.forget()
+            report = perform(self.step, self.package, upgrade=self.upgrade)
+        except MlpkgError as error:
+            return StepFailed(error)
+        except OSError as error:
+            return StepFailed(MlpkgError(f"{self.step}:{self.package.name}: {error}"))
+        self.values = {"report": report}
+        self.result = f"{self.step} {self.package.name} {report['lines'][-1]}"
+        return None
+
+    def __str__(self) -> str:
+        return f"mlpkg {self.step} {self.package.name}"
+
+
+def package_tasks(
+    step: str, packages: tuple[Package, ...], *, upgrade: frozenset[str] = frozenset()
+) -> Iterator[TaskDict]:
+    """One step's tasks for some packages, below a group of the step's name. `upgrade`: whose lock moves."""
+    yield {"basename": step, "name": None, "doc": f"{DOC[step]} (all packages)"}
+    for package in packages:
+        yield {"basename": step, **task(step, package, upgrade=package.name in upgrade)}
+
+
+def task(step: str, package: Package, *, upgrade: bool = False) -> TaskDict:
+    """One step of one package as a doit task."""
+    before = STEPS[: STEPS.index(step)][-1:]
+    reads_models = step in ("render", "build")
+    models = [OrderOnly(package.relative(path)) for path in model_paths(package)] if reads_models else []
+    return {
+        "name": package.name,
+        "doc": f"{DOC[step]}: {package.shown}",
+        "actions": [StepAction(step, package, upgrade=upgrade)],
+        "task_dep": [f"{previous}:{package.name}" for previous in before],
+        "file_dep": models,
+        "targets": [package.relative(package.record(step))],
+        "uptodate": [False] if upgrade else [(is_current, [step, package])],
+        "clean": [(remove_records, [package, step])],
+        "verbosity": 0,
+    }
+
+
+def model_paths(package: Package) -> tuple[Path, ...]:
+    """The models' files and folders, and the files in those folders: what a user's task may name as target."""
+    paths: list[Path] = []
+    for model in package.spec.models:
+        path = package.folder / model.path
+        paths.append(path)
+        if path.is_dir():
+            paths += (file for file in sorted(path.rglob("*")) if file.is_file())
+    return tuple(paths)
+
+
+def _load() -> Workspace:
+    """The workspace of the current folder (doit has moved to dodo.py's). A user's mistake ends doit plainly."""
+    try:
+        return load(Path.cwd())
+    except MlpkgError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+_loaded: list[Workspace] = []
+"""The workspace of this process; doit asks for it once for each kind of task."""
+
+
+def use(workspace: Workspace) -> None:
+    """Make tasks for a workspace that is loaded already."""
+    _loaded[:] = [workspace]
+
+
+def _workspace() -> Workspace:
+    if not _loaded:
+        _require_our_settings()
+        _loaded.append(_load())
+    return _loaded[0]
+
+
+def _require_our_settings() -> None:
+    """A dodo.py with a DOIT_CONFIG of its own must keep ours: without it doit reads models, and refuses nothing."""
+    config = getattr(sys.modules.get("dodo"), "DOIT_CONFIG", DOIT_CONFIG)
+    lacking = [key for key in ("check_file_uptodate", "reporter") if key not in config]
+    if lacking:
+        sys.stderr.write(
+            f"error: dodo.py: its DOIT_CONFIG replaces mlpkg's and lacks {', '.join(lacking)}\n"
+            "  write: DOIT_CONFIG = {**DOIT_CONFIG, …your own…} below `from mlpkg.tasks.doit import *`\n"
+        )
+        sys.exit(2)
+
+
+def task_lock() -> Iterator[TaskDict]:
+    """Choose Debian packages and wheels, by hash."""
+    return package_tasks("lock", _workspace().packages)
+
+
+def task_render() -> Iterator[TaskDict]:
+    """Plan the images and render their Dockerfiles."""
+    return package_tasks("render", _workspace().packages)
+
+
+def task_build() -> Iterator[TaskDict]:
+    """Build what is new in the images."""
+    return package_tasks("build", _workspace().packages)
+
+
+def task_tag() -> Iterator[TaskDict]:
+    """Give the images their tags."""
+    return package_tasks("tag", _workspace().packages)
+
+
+def task_push() -> Iterator[TaskDict]:
+    """Push the images to the registry."""
+    return package_tasks("push", _workspace().packages)
+
+
+DOIT_CONFIG = {
+    # A name of its own: a dodo.py that loses these settings must not open it as another kind of database.
+    "backend": "sqlite3",
+    "dep_file": ".doit.sqlite",
+    "check_file_uptodate": Checker,
+    "reporter": StepReporter,
+    "verbosity": 2,
+}

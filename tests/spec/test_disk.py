@@ -1,0 +1,322 @@
+"""The files that a spec names, on a real disk."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tomli
+
+from mlpkg.spec.disk import check_files
+from mlpkg.spec.listing import DEFAULT_IGNORE, list_tree
+from mlpkg.spec.model import Smoke
+from mlpkg.spec.parse import parse_package
+from mlpkg.spec.script import Calling, script_findings
+
+SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
+SPEC = """\
+[package]
+name = "a"
+
+[[models]]
+name = "m"
+path = "model"
+
+[entry]
+script = "score.py"
+
+[environment]
+requirements = "requirements.txt"
+"""
+SMOKE = Smoke(request="sample.json")  # no file may ask for it yet
+FILES = {"score.py": SCRIPT, "requirements.txt": "", "sample.json": "{}", "model/weights": "1"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "outside").write_text(SCRIPT)
+    folder = tmp_path / "a"
+    fill(folder, FILES)
+    return folder
+
+
+def fill(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def problems(folder: Path, text: str = SPEC, *, made: Callable[[Path], bool] = lambda _: False) -> list[str]:
+    spec, wrong = parse_package(text, shown="p/a/package.toml")
+    assert spec is not None, wrong
+    (folder / "package.toml").write_text(text)
+    spec = replace(spec, smoke=SMOKE)
+    found = check_files(spec, folder, shown="p/a/package.toml", made_by_tasks=made)
+    return [str(problem) for problem in found]
+
+
+def test_all_is_well(folder: Path) -> None:
+    assert problems(folder) == []
+
+
+def test_all_is_missing_at_once(tmp_path: Path) -> None:
+    hint = "(paths start at the folder of package.toml)"
+    start = f"does not exist {hint}"
+    assert problems(tmp_path) == [
+        f'p/a/package.toml:6: models[0].path: "model" does not exist, and no task makes it {hint}',
+        f'p/a/package.toml:9: entry.script: "score.py" {start}',
+        f'p/a/package.toml:12: environment.requirements: "requirements.txt" {start}',
+        f'p/a/package.toml: smoke.request: "sample.json" {start}',
+    ]
+
+
+def test_a_model_made_by_a_task_may_be_absent(folder: Path) -> None:
+    (folder / "model" / "weights").unlink()
+    asked: list[Path] = []
+
+    def made(path: Path) -> bool:
+        asked.append(path)
+        return True
+
+    assert problems(folder, made=made) == []
+    assert asked == [folder / "model"]
+
+
+def test_an_empty_model_folder(folder: Path) -> None:
+    (folder / "model" / "weights").unlink()
+    (folder / "model" / "sub").mkdir()
+    assert problems(folder) == ['p/a/package.toml:6: models[0].path: "model" is a folder without files']
+
+
+@pytest.mark.parametrize("name", ["score.py", "requirements.txt", "sample.json", "model", "model/weights"])
+def test_links_must_stay_inside(folder: Path, name: str) -> None:
+    path = folder / name
+    if path.is_dir():
+        (path / "weights").unlink()
+        path.rmdir()
+        path.symlink_to(folder.parent)
+    else:
+        path.unlink()
+        path.symlink_to("../../outside" if "/" in name else "../outside")
+    assert [text for text in problems(folder) if f'"{name}" leads out of its folder through a link' in text]
+
+
+def test_links_inside_are_fine(folder: Path) -> None:
+    (folder / "score.py").rename(folder / "real.py")
+    (folder / "score.py").symlink_to("real.py")
+    (folder / "model" / "again").symlink_to("weights")
+    assert problems(folder) == []
+
+
+def test_links_to_nothing_and_in_a_circle(folder: Path) -> None:
+    (folder / "model" / "gone").symlink_to("nowhere")
+    (folder / "score.py").unlink()
+    (folder / "score.py").symlink_to("score.py")
+    found = problems(folder)
+    assert found[0] == 'p/a/package.toml:6: models[0].path: "model/gone" is a link to nothing'
+    assert len(found) == 2
+    assert "score.py" in found[1]
+
+
+def test_special_files_cannot_ship(folder: Path) -> None:
+    os.mkfifo(folder / "model" / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "model" / "socket"))
+        (folder / "sample.json").unlink()
+        os.mkfifo(folder / "sample.json")
+        found = problems(folder)
+    assert [text.partition(": ")[2] for text in found] == [
+        'models[0].path: "model/pipe" is neither a file nor a folder (a socket, pipe or device cannot ship)',
+        'models[0].path: "model/socket" is neither a file nor a folder (a socket, pipe or device cannot ship)',
+        'smoke.request: "sample.json" is not a file',
+    ]
+
+
+def test_a_folder_is_no_file(folder: Path) -> None:
+    (folder / "requirements.txt").unlink()
+    (folder / "requirements.txt").mkdir()
+    assert problems(folder) == [
+        'p/a/package.toml:12: environment.requirements: "requirements.txt" is not a file'
+    ]
+
+
+def test_source_directory(folder: Path) -> None:
+    text = SPEC.replace('script = "score.py"', 'script = "score.py"\nsource_directory = "src"')
+    assert "entry.source_directory" in problems(folder, text)[0]
+    fill(folder, {"src/other.py": ""})
+    assert '"src/score.py" does not exist' in problems(folder, text)[0]
+    (folder / "src" / "score.py").symlink_to("../score.py")  # in the package's folder, but it would not ship
+    assert '"src/score.py" leads out of its folder' in problems(folder, text)[0]
+    (folder / "src" / "score.py").unlink()
+    fill(folder, {"src/score.py": SCRIPT})
+    assert problems(folder, text) == []
+    fill(folder, {"file": ""})
+    assert '"file" is not a folder' in problems(folder, text.replace('"src"', '"file"'))[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "ignore", "expected"),
+    [
+        ("score.py", "[]", []),
+        ("score.py", '["tests/", "*.ipynb", "# score.py"]', []),
+        ("score.py", '["*.py", "!score.py"]', []),
+        ("venv.py/a.py", "[]", []),
+        ("venv/a.py", '["!venv/"]', []),
+        ("venv/a.py", '["!/venv/"]', []),
+        (".env.py", '["!/.env.py"]', []),
+        (
+            "score.py",
+            """[
+  "*.txt",
+  "*.py",
+]""",
+            [':12: entry.ignore[1]: "*.py" hides the entry script "score.py"'],
+        ),
+        ("a/score.py", '["/a/"]', [':10: entry.ignore[0]: "/a/" hides the entry script "a/score.py"']),
+        # a file below a folder that does not ship cannot be taken back
+        ("a/b/score.py", '["b/", "!score.py"]', [':10: entry.ignore[0]: "b/" hides the entry script']),
+        (
+            "venv/a.py",
+            "[]",
+            [':9: entry.script: "venv/a.py" does not ship: "venv/" is ignored by default (add "!/venv/" to'],
+        ),
+        (".env.py", "[]", [':9: entry.script: ".env.py" does not ship: ".env.*" is ignored by default']),
+        (
+            "score.py",
+            r'["!", "*.txt", "[z-a]", "a\\"]',
+            [
+                ':10: entry.ignore[0]: "!" is not a pattern',
+                ':10: entry.ignore[2]: "[z-a]" is not a pattern',
+                r':10: entry.ignore[3]: "a\" is not a pattern',
+            ],
+        ),
+    ],
+)
+def test_patterns_that_hide_the_script(folder: Path, script: str, ignore: str, expected: list[str]) -> None:
+    fill(folder, {f"src/{script}": SCRIPT})
+    text = SPEC.replace('"score.py"', f'"{script}"\nignore = {ignore}\nsource_directory = "src"')
+    found = problems(folder, text)
+    assert len(found) == len(expected)
+    for problem, start in zip(found, expected, strict=True):
+        assert problem.startswith("p/a/package.toml" + start)
+    if not any("is not a pattern" in problem for problem in found):  # what the builder lists decides
+        listed = list_tree(
+            folder / "src", ignore=(*DEFAULT_IGNORE, *tomli.loads(text)["entry"]["ignore"]), shown="", key=""
+        )
+        assert (script in {entry.path for entry in listed}) == (not found)
+
+
+def test_patterns_without_a_source_folder_hide_nothing(folder: Path) -> None:
+    assert problems(folder, SPEC.replace('"score.py"', '"score.py"\nignore = ["*.py"]')) == []
+
+
+def test_a_problem_of_the_script_stands_in_the_script(folder: Path) -> None:
+    fill(folder, {"score.py": "def init():\n    pass\ndef run(data:\n    pass\n"})
+    (found,) = problems(folder)
+    assert found.startswith("p/a/score.py:3: entry.script: is not Python: ")
+
+
+def test_a_command_of_ones_own_calls_no_run(folder: Path) -> None:
+    fill(folder, {"score.py": "print(1)\n"})
+    assert len(problems(folder)) == 2
+    text = SPEC + '\n[server]\nkind = "custom"\ncommand = ["python3", "score.py"]\n'
+    assert problems(folder, text) == []
+
+
+def test_a_lenient_server_awaits(folder: Path) -> None:
+    fill(folder, {"score.py": "def init(): ...\nasync def run(data): ...\n"})
+    assert "p/a/score.py:2" in problems(folder)[0]
+    assert problems(folder, SPEC + '\n[environment.variables]\nMLPKG_LENIENT = "true"\n') == []
+
+
+def findings(source: str, calling: Calling = "plain", python: tuple[int, int] = (3, 11)) -> list[str]:
+    found = script_findings(source.encode(), python=python, calling=calling)
+    return [f"{finding.line}: {finding.message}" for finding in found]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def run(data): ...",
+        "def run(data, request_headers): ...",
+        "def run(request_headers, data): ...",
+        "def run(data, *, request_headers): ...",
+        "def run(*, data): ...",
+        "def run(data=None): ...",
+        "def run(data, more=1): ...",
+        "from model import run",
+        "import model.run as run",
+        "from model import *",
+        "run = lambda data: data",
+        "run: object = print",
+        "a, (run, b) = x",
+        "class run:\n    def __new__(cls, data): ...",
+        "try:\n    from model import run\nexcept ImportError:\n    def run(): ...",
+        "def run(): ...\ndef run(data): ...",
+        "@rawhttp\ndef run(request): ...",
+        "@input_schema('a', x)\n@schemas.input_schema('b', y)\ndef run(a, b): ...",
+        "@wraps(other)\ndef run(*args): ...",
+        "@jit.compile\nasync def run(data): ...",
+        "with x as run: pass",
+        "print('\\d')\ndef run(data): ...",
+    ],
+)
+def test_scripts_that_may_serve(source: str) -> None:
+    assert findings(f"def init(): ...\n{source}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", "None: does not define `run`"),
+        ("def main():\n    def run(data): ...", "None: does not define `run`"),
+        ("class A:\n    def run(self, data): ...", "None: does not define `run`"),
+        ("x = [run for run in y]", "None: does not define `run`"),
+        ("def run(): ...", "2: `run` takes no data"),
+        ("def run(request_headers): ...", "2: `run` takes no data"),
+        ("def run(*args): ...", "2: `run` has `*args`, `**kwargs` or positional-only arguments"),
+        ("def run(data, **more): ...", "2: `run` has `*args`, `**kwargs` or positional-only arguments"),
+        ("def run(data, /): ...", "2: `run` has `*args`, `**kwargs` or positional-only arguments"),
+        ("def run(a, b): ...", "2: `run` has 2 required arguments"),
+        ("def run(a, *, b): ...", "2: `run` has 2 required arguments"),
+        ("async def run(data): ...", "2: `run` is `async def`: no answer would come of it"),
+        ("@rawhttp\nasync def run(data): ...", "3: `run` is `async def`: no answer would come of it"),
+        ("@input_schema('a', x)\ndef run(): ...", "3: `run` takes no data"),
+        ("if x:\n    def run(): ...\nelse:\n    def run(a, b): ...", "5: `run` has 2 required arguments"),
+    ],
+)
+def test_scripts_that_cannot_serve(source: str, expected: str) -> None:
+    assert findings(f"def init(): ...\n{source}\n") == [expected]
+
+
+def test_init() -> None:
+    run = "def run(data): ...\n"
+    assert findings(run) == ["None: does not define `init`"]
+    assert findings(run + "def init(model): ...\n") == ["2: `init` has required arguments"]
+    assert findings(run + "def init(*, model): ...\n") == ["2: `init` has required arguments"]
+    assert findings(run + "async def init(): ...\n") == ["2: `init` is `async def`: nothing awaits it"]
+    assert findings(run + "def init(model=None, *rest): ...\n") == []
+    assert findings(run + "@retry\ndef init(model): ...\n") == []
+    assert len(findings("")) == 2
+
+
+def test_what_is_no_python() -> None:
+    assert findings("def init(:\n", "free")[0].startswith("1: is not Python")
+    assert findings("a = '\0'\n")[0].partition(": ")[2].startswith("is not Python")
+    assert findings("(" * 5000)[0].partition(": ")[2].startswith("is not Python")
+
+
+def test_newer_syntax_is_left_to_the_newer_python() -> None:
+    source = f"def init(): ...\ndef run(data): ...\n{'type X = int'}\n"
+    assert findings(source, python=(3, 11))[0].startswith("3: is not Python")
+    assert findings(source, python=(3, 99)) == []
+    assert findings("def init(: ...\n", python=(3, 99))[0].startswith("1: is not Python")
+
+
+def test_other_encodings_are_read_as_python_reads_them() -> None:
+    source = "# coding: latin-1\n" + "x = 'é'\ndef init(): ...\ndef run(data): ...\n"
+    assert script_findings(source.encode("latin-1"), python=(3, 11), calling="plain") == ()
