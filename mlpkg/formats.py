@@ -5,7 +5,7 @@ They stand together because a run with nothing to do compares them all and must 
 
 from __future__ import annotations
 
-RECORD = 1
+RECORD = 2
 """Records below ``.mlpkg``."""
 
 LOCK = 1
@@ -13,6 +13,9 @@ LOCK = 1
 
 PLAN = 1
 """plan.json, and what the planner decides."""
+
+IMAGE = 1
+"""The image value in a build's record."""
 
 TAR = 1
 """The tar stream of a layer."""

@@ -17,6 +17,9 @@ BAR_FROM = 8 * 1024 * 1024
 LINE_EVERY = 5.0
 """Seconds between plain lines."""
 
+Notify = Callable[[str], None]
+"""Takes one line for people."""
+
 _quiet = False
 
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,6 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 )
 """From the top floor down (DESIGN §9): a room imports rooms of lower floors only, never one beside it."""
 
-LATE = {
-    ("registry", "steps"): "the registry's own image needs the listing of its files",
-}
-"""Imports that point up, inside a function, each with its reason."""
-
 
 def module_name(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
@@ -49,8 +45,8 @@ def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts)
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """What a file imports, as dotted names, and whether at its top level."""
+def imports(path: Path, *, with_names: bool = False) -> Iterator[tuple[str, bool]]:
+    """What a file imports, as dotted names, and whether at its top level; the names taken from it, if asked for."""
     tree = ast.parse(path.read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -65,6 +61,8 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
                     yield f"mlpkg.{alias.name}", id(node) in top
             else:
                 yield node.module, id(node) in top
+                if with_names:
+                    yield from ((f"{node.module}.{alias.name}", id(node) in top) for alias in node.names)
 
 
 def test_every_module_has_its_place() -> None:
@@ -82,9 +80,21 @@ def test_imports_point_down() -> None:
             if parts[0] != "mlpkg" or len(parts) == 1 or parts[1] == "__version__":
                 continue
             other = parts[1]
-            if other != own and floor[other] <= floor[own] and (own, other) not in LATE:
+            if other != own and floor[other] <= floor[own]:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert wrong == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Not even for type checking, nor in a function: what is in a circle can only be understood as a whole."""
+    names = {
+        ".".join(("mlpkg", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in modules()
+    }
+    graph = {}
+    for name, path in names.items():
+        found = {other for module, _ in imports(path, with_names=True) if (other := module) in names}
+        graph[name] = found - {name}
+    TopologicalSorter(graph).prepare()
 
 
 def test_the_runtime_imports_nothing_else_of_mlpkg() -> None:

@@ -48,12 +48,12 @@ def test_an_installed_mlpkg_needs_no_checkout(wheel: Path, tmp_path: Path) -> No
     (package / "package.toml").write_text('[package]\nname = "p"\n[entry]\nscript = "score.py"\n')
     (package / "score.py").write_text("def init(): ...\ndef run(data): ...\n")
     code = (
-        "from pathlib import Path; from mlpkg import resources, workspace, steps\n"
+        "from pathlib import Path; from mlpkg.plan import resources, snapshot; from mlpkg.spec import workspace\n"
         f"assert Path(resources.__file__).is_relative_to({str(site)!r})\n"
         "assert resources.templates().keys() == {'Dockerfile.j2', 'dockerignore.j2'}\n"
         "assert (resources.data_folder('registry') / 'package.toml').is_file()\n"
         f"(package,) = workspace.load(Path({str(package)!r})).packages\n"
-        "assert [entry.path for entry in steps.snapshot(package).runtime if entry.path == '__main__.py']\n"
+        "assert [entry.path for entry in snapshot.snapshot(package).runtime if entry.path == '__main__.py']\n"
     )
     environ = {**os.environ, "PYTHONPATH": str(site)}
     subprocess.run([sys.executable, "-c", code], env=environ, cwd=tmp_path, timeout=60, check=True)

@@ -7,67 +7,70 @@ OCI image-spec v1.1, "Image Layout"; Docker reads ``manifest.json``, whose layer
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mlpkg.builders.manifest import MANIFEST_TYPE
-from mlpkg.digest import Descriptor, Digest, sha256
+from mlpkg.builders.image import Image, ImageLayer
+from mlpkg.digest import Descriptor, Digest
 from mlpkg.layer import Bytes, Entry, tar_stream
+
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+
+OpenLayer = Callable[[ImageLayer], Iterator[bytes]]
+"""Gives a layer's bytes, in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob with the means to read it, as `mlpkg.layer.Content`."""
+class _LayerContent:
+    """A layer as the content of a member of the archive (`mlpkg.layer.Content`)."""
 
-    digest: Digest
-    size: int
-    open: Callable[[], Iterator[bytes]]
+    layer: ImageLayer
+    open_layer: OpenLayer
+
+    @property
+    def size(self) -> int:
+        return self.layer.size
 
     def read(self) -> Iterator[bytes]:
-        """The bytes, in pieces."""
-        return self.open()
+        return self.open_layer(self.layer)
 
 
-def archive(manifest: bytes, config: bytes, layers: Sequence[Blob], names: Sequence[str]) -> Iterator[bytes]:
+def archive(image: Image, open_layer: OpenLayer, names: Sequence[str]) -> Iterator[bytes]:
     """The tar, streamed. `names` are full references (``host/repository:tag``) that an engine will list."""
-    digest = sha256(manifest)
+    manifest = Descriptor(image.manifest_type, image.digest, len(image.manifest.encode()))
+    named = [
+        Descriptor(
+            manifest.media_type,
+            manifest.digest,
+            manifest.size,
+            {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name},
+        )
+        for name in names
+    ]
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [
-            Descriptor(
-                MANIFEST_TYPE,
-                digest,
-                len(manifest),
-                {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name},
-            ).to_json()
-            for name in names
-        ]
-        or [Descriptor(MANIFEST_TYPE, digest, len(manifest)).to_json()],
+        "mediaType": INDEX_TYPE,
+        "manifests": [descriptor.to_json() for descriptor in named or [manifest]],
     }
     docker = [
         {
-            "Config": _place(sha256(config)),
+            "Config": _place(image.config_descriptor().digest),
             "RepoTags": list(names),
-            "Layers": [_place(layer.digest) for layer in layers],
+            "Layers": [_place(layer.digest) for layer in image.layers],
         }
     ]
-    return tar_stream(_entries(index, docker, manifest, config, layers))
+    return tar_stream(_entries(image, open_layer, index, docker))
 
 
-def _entries(
-    index: object, docker: object, manifest: bytes, config: bytes, layers: Iterable[Blob]
-) -> Iterator[Entry]:
+def _entries(image: Image, open_layer: OpenLayer, index: object, docker: object) -> Iterator[Entry]:
     yield Entry("oci-layout", content=Bytes(b'{"imageLayoutVersion":"1.0.0"}'))
     yield Entry("index.json", content=Bytes(json.dumps(index).encode()))
     yield Entry("manifest.json", content=Bytes(json.dumps(docker).encode()))
-    yield Entry(_place(sha256(manifest)), content=Bytes(manifest))
-    yield Entry(_place(sha256(config)), content=Bytes(config))
-    seen: set[Digest] = set()
-    for layer in layers:
-        if layer.digest not in seen:
-            seen.add(layer.digest)
-            yield Entry(_place(layer.digest), content=layer)
+    yield Entry(_place(image.digest), content=Bytes(image.manifest.encode()))
+    yield Entry(_place(image.config_descriptor().digest), content=Bytes(image.config.encode()))
+    unique = {layer.digest: layer for layer in image.layers}
+    for digest, layer in unique.items():
+        yield Entry(_place(digest), content=_LayerContent(layer, open_layer))
 
 
 def _place(digest: Digest) -> str:

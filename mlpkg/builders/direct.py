@@ -1,8 +1,8 @@
 """The direct builder: no daemon, no root, no emulation, and no second copy of a model on disk.
 
 A layer of files is read once, to know its digest; its bytes are made again while they are sent. A layer
-whose recipe and files are those of the record before is not read at all. Locked layers are known by
-digest: they are made where a registry or an engine really lacks them (`mlpkg.lock.layers`).
+whose files are those of the image before is not read at all. Locked layers are known by digest: they are
+made where a registry or an engine really lacks them (`mlpkg.lock.layers`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mlpkg.builders.image import FromFiles, FromLock, Image, ImageLayer
 from mlpkg.builders.manifest import config_json, manifest_json
-from mlpkg.digest import Descriptor, Digest, canonical_json, framed, sha256
+from mlpkg.builders.sources import Sources, entry
+from mlpkg.digest import Descriptor, Digest
 from mlpkg.errors import ChangedInput
-from mlpkg.formats import TAR
-from mlpkg.layer import CHUNK, MEDIA_TYPE, Bytes, Content, Entry, SourceFile, tar_stream
-from mlpkg.plan.plan import BuildPlan, PlannedFile, PlannedLayer
+from mlpkg.layer import CHUNK, MEDIA_TYPE, tar_stream
+from mlpkg.plan.plan import BuildPlan, PlannedLayer
 from mlpkg.store.records import FileState, identity
 
 THREAD_FROM = 8 * CHUNK
@@ -29,140 +29,54 @@ THREAD_FROM = 8 * CHUNK
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltLayer:
-    """A layer as built. `recipe` is the digest of its headers' origin; `sources` the files' digests by path."""
+class Built:
+    """What a build gives: the image, the state of every file that it read, and the layers whose bytes are new."""
 
-    name: str
-    digest: Digest
-    size: int
-    recipe: Digest
-    sources: Mapping[str, Digest] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """What a build gives, whichever builder made it. `made` names the layers whose bytes are new."""
-
-    digest: Digest
-    manifest: str
-    config: str
-    layers: tuple[BuiltLayer, ...]
+    image: Image
+    states: Mapping[str, FileState]
     made: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The `result` of image.json."""
-        return {
-            "digest": self.digest,
-            "size": sum(layer.size for layer in self.layers),
-            "manifest": self.manifest,
-            "config": self.config,
-            "layers": [
-                {
-                    "name": layer.name,
-                    "digest": layer.digest,
-                    "size": layer.size,
-                    "recipe": layer.recipe,
-                    "sources": dict(layer.sources),
-                }
-                for layer in self.layers
-            ],
-            "made": list(self.made),
-        }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ImageRecord:
-        """Take it back. Raises KeyError and TypeError when it is something else."""
-        layers = tuple(
-            BuiltLayer(
-                row["name"], Digest(row["digest"]), row["size"], Digest(row["recipe"]), dict(row["sources"])
-            )
-            for row in value["layers"]
-        )
-        return cls(Digest(value["digest"]), value["manifest"], value["config"], layers, tuple(value["made"]))
+def build(plan: BuildPlan, sources: Sources, previous: Image | None, known: Mapping[str, FileState]) -> Built:
+    """Build a plan.
 
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where planned files are: the folder of each origin, and the folder that records are relative to."""
-
-    package: Path
-    mlpkg: Path
-    root: Path
-
-    def path(self, file: PlannedFile) -> Path:
-        """The file on disk."""
-        return (self.mlpkg if file.origin == "mlpkg" else self.package) / file.source
-
-    def name(self, file: PlannedFile) -> str:
-        """The file as records name it."""
-        return Path(os.path.relpath(self.path(file), self.root)).as_posix()
-
-
-def build(
-    plan: BuildPlan, sources: Sources, previous: ImageRecord | None, known: Mapping[str, FileState]
-) -> tuple[ImageRecord, dict[str, FileState]]:
-    """The image of a plan, and the state of every file that was consumed.
-
-    `previous` and `known` are the record before: its image, and the file states that still hold.
+    `previous` and `known` are the image before, by today's formats, and the file states that still hold.
     Raises ChangedInput when a file changes while it is read.
     """
     old = {layer.name: layer for layer in previous.layers} if previous else {}
-    layers: list[BuiltLayer] = []
+    layers: list[ImageLayer] = []
     states: dict[str, FileState] = {}
-    made: list[str] = []
     for planned in plan.layers:
         layer = _kept(planned, old.get(planned.name), sources, known)
-        if layer:
-            states |= {name: known[name] for name in layer.sources}
-        else:
+        if layer is None:
             layer, read = _measured(planned, sources)
             states |= read
-        if planned.name not in old or old[planned.name].digest != layer.digest:
-            made.append(planned.name)
+        elif isinstance(layer.origin, FromFiles):
+            states |= {name: known[name] for name in layer.origin.digests}
         layers.append(layer)
-    descriptors = [Descriptor(MEDIA_TYPE, layer.digest, layer.size) for layer in layers]
-    config = config_json(plan, descriptors)
-    manifest = manifest_json(plan, config, descriptors)
-    record = ImageRecord(sha256(manifest), manifest.decode(), config.decode(), tuple(layers), tuple(made))
-    return record, states
-
-
-def entries(layer: PlannedLayer, sources: Sources, digests: Mapping[str, Digest]) -> Iterator[Entry]:
-    """The entries of a layer of files, each file checked against its recorded digest while it is sent.
-
-    Raises ChangedInput for a file that is gone.
-    """
-    for file in layer.files:
-        content = None
-        if file.origin:
-            path, name = sources.path(file), sources.name(file)
-            try:
-                content = SourceFile(path, path.stat().st_size, digests[name])
-            except OSError as error:
-                raise ChangedInput(
-                    f"{name}: cannot be read: {error.strerror}", hint="run the build again"
-                ) from error
-        yield _entry(file, content)
+    config = config_json(plan, [layer.diff_id for layer in layers])
+    manifest = manifest_json(plan, config, [layer.descriptor for layer in layers])
+    made = tuple(
+        layer.name for layer in layers if layer.name not in old or old[layer.name].digest != layer.digest
+    )
+    return Built(Image(manifest.decode(), config.decode(), tuple(layers)), states, made)
 
 
 def _kept(
-    planned: PlannedLayer, old: BuiltLayer | None, sources: Sources, known: Mapping[str, FileState]
-) -> BuiltLayer | None:
-    if old is None or planned.digest or old.recipe != _recipe(planned):
+    planned: PlannedLayer, old: ImageLayer | None, sources: Sources, known: Mapping[str, FileState]
+) -> ImageLayer | None:
+    if old is None or not isinstance(old.origin, FromFiles) or old.origin.files != planned.files:
         return None
+    digests = old.origin.digests
     names = {sources.name(file) for file in planned.files if file.origin}
-    same = all(name in known and old.sources.get(name) == known[name].digest for name in names)
-    return old if same and names == set(old.sources) else None
+    same = all(name in known and digests.get(name) == known[name].digest for name in names)
+    return old if same and names == set(digests) else None
 
 
-def _recipe(planned: PlannedLayer) -> Digest:
-    files = [[file.path, file.mode, file.origin, file.source, file.target] for file in planned.files]
-    return framed((str(TAR), canonical_json(files)))
-
-
-def _measured(planned: PlannedLayer, sources: Sources) -> tuple[BuiltLayer, dict[str, FileState]]:
+def _measured(planned: PlannedLayer, sources: Sources) -> tuple[ImageLayer, dict[str, FileState]]:
     if planned.digest:
-        return BuiltLayer(planned.name, planned.digest, planned.size, planned.digest), {}
+        descriptor = Descriptor(MEDIA_TYPE, planned.digest, planned.size)
+        return ImageLayer(planned.name, descriptor, planned.digest, FromLock(planned.name)), {}
     states: dict[str, FileState] = {}
     state, size = hashlib.sha256(), 0
     with ThreadPoolExecutor(1, thread_name_prefix="file-digest") as pool:
@@ -171,18 +85,12 @@ def _measured(planned: PlannedLayer, sources: Sources) -> tuple[BuiltLayer, dict
             for file in planned.files
             if file.origin
         }
-        for piece in tar_stream(_entry(file, readers.get(file.path)) for file in planned.files):
+        for piece in tar_stream(entry(file, readers.get(file.path)) for file in planned.files):
             state.update(piece)
             size += len(piece)
     digest = Digest("sha256:" + state.hexdigest())
-    files = {name: known.digest for name, known in states.items()}
-    return BuiltLayer(planned.name, digest, size, _recipe(planned), files), states
-
-
-def _entry(file: PlannedFile, content: Content | None) -> Entry:
-    if file.target:
-        return Entry(file.path, "symlink", file.mode, target=file.target)
-    return Entry(file.path, "file", file.mode, content or Bytes(b""))
+    origin = FromFiles(planned.files, {name: known.digest for name, known in states.items()})
+    return ImageLayer(planned.name, Descriptor(MEDIA_TYPE, digest, size), digest, origin), states
 
 
 class _Measure:

@@ -10,22 +10,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlpkg.digest import Descriptor, sha256
+from mlpkg.builders.image import CONFIG_TYPE, MANIFEST_TYPE
+from mlpkg.digest import Descriptor, Digest, sha256
 from mlpkg.plan.plan import BuildPlan, PlannedLayer
 
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CREATED = "1980-01-01T00:00:01Z"
 """The layers' own constant time (`mlpkg.layer.MTIME`): the same inputs give the same digest on any day."""
 
 SECOND = 1_000_000_000
 
 
-def config_json(plan: BuildPlan, layers: Sequence[Descriptor]) -> bytes:
-    """The configuration's bytes. `layers` are those of the plan, in its order.
-
-    They are uncompressed, so that a layer's digest is its diff ID as well.
-    """
+def config_json(plan: BuildPlan, diff_ids: Sequence[Digest]) -> bytes:
+    """The configuration's bytes. `diff_ids` are those of the plan's layers, in its order."""
     os_name, architecture = plan.platform.split("/", 1)
     config: dict[str, Any] = {
         "User": plan.config.user,
@@ -49,7 +45,7 @@ def config_json(plan: BuildPlan, layers: Sequence[Descriptor]) -> bytes:
             "architecture": architecture,
             "os": os_name,
             "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
             "history": [_history(layer) for layer in plan.layers],
         }
     )

@@ -5,23 +5,21 @@ A lock that fits is kept; one that does not fit moves only what must move. `upgr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from mlpkg import debian, formats
 from mlpkg.digest import Digest
-from mlpkg.errors import ChangedInput, LockError
-from mlpkg.lock import layers as environment
+from mlpkg.errors import ChangedInput, LockError, MlpkgError
+from mlpkg.lock import layers
 from mlpkg.lock.inputs import inputs_digest, needs_python, runtime_requirements, suite_of
 from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
+from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
 from mlpkg.store.records import write_atomically
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.locked import requirements_text
 from mlpkg.wheels.target import Target
-
-Notify = Callable[[str], None]
 
 ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
 """Debian's name of each platform."""
@@ -41,6 +39,14 @@ def read_lock(package: Package) -> PackageLock | None:
             f"{package.relative(package.lock_path)}: cannot be read: {error}",
             hint=f"resolve a merge conflict in it, or choose anew: `mlpkg lock --upgrade {package.name}`",
         ) from error
+
+
+def current_lock(package: Package) -> PackageLock:
+    """The package's lock. Raises MlpkgError where there is none, LockError where it cannot be read."""
+    lock = read_lock(package)
+    if lock is None:
+        raise MlpkgError(f"{package.shown}: no lock yet", hint=f"run `mlpkg lock {package.name}`")
+    return lock
 
 
 def make_lock(package: Package, *, upgrade: bool, notify: Notify) -> tuple[PackageLock, str]:
@@ -93,10 +99,10 @@ def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: N
     if python:
         notify(f"choosing Python packages for {platform}, Python {python}")
         chosen = choose_wheels(
-            environment.requirements_of(package),
+            layers.requirements_of(package),
             runtime=runtime_requirements(spec),
             target=Target(python, platform, debian.glibc_version(suite)),
-            sources=environment.python_sources(package),
+            sources=layers.python_sources(package),
             previous=old.wheels if old else (),
         )
     asked = tuple(sorted(spec.environment.debian))
@@ -115,7 +121,7 @@ def _choose_debs(
         return old.base, old.system
     notify(f"choosing Debian packages of {suite} for {platform}")
     mirrors = debian.choose_mirrors(package.settings.debian, folder=package.root)
-    index = debian.load_index(mirrors, suite, ARCHITECTURES[platform], environment.deb_cache())
+    index = debian.load_index(mirrors, suite, ARCHITECTURES[platform], layers.deb_cache())
     for missing in index.missing:
         notify(f"the mirror has no {missing}: security updates may be missing")
     base = (
@@ -133,7 +139,7 @@ def _with_layers(package: Package, lock: PackageLock, old: PackageLock | None, n
         for layer in (old.layers if old else ())
         if old and formats.is_current(layer.name, layer.format) and _same_contents(layer.name, lock, old)
     }
-    return replace(lock, layers=environment.make_layers(package, lock, kept, notify))
+    return replace(lock, layers=layers.make_layers(package, lock, kept, notify))
 
 
 def _same_contents(name: str, new: PackageLock, old: PackageLock) -> bool:

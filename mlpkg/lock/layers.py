@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from mlpkg.digest import Digest, framed, parse_digest
 from mlpkg.errors import DigestMismatch, MlpkgError
 from mlpkg.layer import Entry, tar_stream
 from mlpkg.lockfile import Deb, LockedLayer, PackageLock
+from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
 from mlpkg.store.blobs import Blobs, cache_folder
 from mlpkg.store.records import write_atomically
@@ -27,8 +28,6 @@ from mlpkg.wheels.locked import heavy
 from mlpkg.wheels.requirements import Requirements, read_requirements
 from mlpkg.wheels.sources import WheelSources, wheel_sources
 from mlpkg.wheels.target import Target
-
-Notify = Callable[[str], None]
 
 
 def blobs() -> Blobs:

@@ -7,26 +7,27 @@ mirrors drop superseded packages.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpkg.builders import archive as layout
 from mlpkg.builders import direct
-from mlpkg.digest import sha256
+from mlpkg.builders.archive import archive
+from mlpkg.builders.sources import layer_stream, sources_of
 from mlpkg.errors import LockError, MlpkgError
-from mlpkg.lock import choose as lock
-from mlpkg.lock import layers as environment
+from mlpkg.lock import choose, layers
 from mlpkg.lockfile import PackageLock
-from mlpkg.plan import plan, resources
+from mlpkg.plan.plan import plan
+from mlpkg.plan.resources import data_folder
+from mlpkg.plan.snapshot import snapshot
+from mlpkg.progress import Notify
 from mlpkg.registry.bundled import state_folder
 from mlpkg.spec.model import WorkspaceSpec
 from mlpkg.spec.workspace import Package, single
-from mlpkg.steps import look as steps
-from mlpkg.steps.perform import sources_of
 from mlpkg.store.blobs import cache_folder
 from mlpkg.store.records import write_atomically
 
+IMAGE_NAME = "mlpkg/registry:latest"
 PROGRAM = "usr/bin/docker-registry"
 
 
@@ -35,21 +36,20 @@ class BundledSource:
     """Makes the registry's image, or finds its program, when `mlpkg.registry.bundled.up` asks for it."""
 
     settings: WorkspaceSpec
-    notify: Callable[[str], None]
+    notify: Notify
 
     def image(self) -> tuple[str, Iterator[bytes]]:
         """The configuration's digest, and an archive for `docker load`."""
         package = self._package()
         locked = self._locked(package)
-        built, _ = direct.build(
-            plan.plan(package.spec, locked, steps.snapshot(package)), sources_of(package), None, {}
-        )
-        config, manifest = built.config.encode(), built.manifest.encode()
-        layers = [
-            layout.Blob(layer.digest, layer.size, self._reader(package, locked, layer.name))
-            for layer in built.layers
-        ]
-        return sha256(config), layout.archive(manifest, config, layers, ["mlpkg/registry:latest"])
+        sources = sources_of(package)
+        image = direct.build(plan(package.spec, locked, snapshot(package)), sources, None, {}).image
+
+        def read_locked(name: str) -> Iterator[bytes]:
+            return layers.read_layer(package, locked, name, self.notify)
+
+        stream = archive(image, lambda layer: layer_stream(layer, sources, read_locked), [IMAGE_NAME])
+        return image.config_descriptor().digest, stream
 
     def binary(self) -> Path:
         """The registry's program, taken out of its .deb; for machines without an engine."""
@@ -63,7 +63,7 @@ class BundledSource:
 
     def _package(self) -> Package:
         state = state_folder() / "registry-image"
-        folder = resources.data_folder("registry")
+        folder = data_folder("registry")
         return single(folder, state=state, settings=self.settings, shown="registry/package.toml")
 
     def _locked(self, package: Package) -> PackageLock:
@@ -75,18 +75,15 @@ class BundledSource:
             return self._made(package, upgrade=True)
 
     def _made(self, package: Package, *, upgrade: bool) -> PackageLock:
-        locked, _ = lock.make_lock(package, upgrade=upgrade, notify=self.notify)
+        locked, _ = choose.make_lock(package, upgrade=upgrade, notify=self.notify)
         for layer in locked.layers:
-            environment.ensure_layer(package, locked, layer.name, self.notify)
+            layers.ensure_layer(package, locked, layer.name, self.notify)
         return locked
-
-    def _reader(self, package: Package, locked: PackageLock, name: str) -> Callable[[], Iterator[bytes]]:
-        return lambda: environment.read_layer(package, locked, name, self.notify)
 
 
 def _take_program(package: Package, locked: PackageLock, target: Path) -> None:
     """Out of the system layer, whose digest the lock holds. Written aside and renamed."""
-    path = environment.ensure_layer(package, locked, "system", lambda _: None)
+    path = layers.ensure_layer(package, locked, "system", lambda _: None)
     with tarfile.open(path) as archive:
         member = archive.extractfile(PROGRAM)
         if member is None:

@@ -17,13 +17,12 @@ from mlpkg.errors import DigestMismatch, RegistryError, UsageError
 from mlpkg.remote.address import next_url, registry_origin, url_origin
 from mlpkg.remote.blob import Blob, verified
 from mlpkg.remote.credentials import Credentials
-from mlpkg.remote.push import MovedTag, PushResult, push_image
 from mlpkg.remote.retry import Busy, Dropped
 from mlpkg.remote.session import Request, Session, pull_scope, push_scope
 from mlpkg.remote.transport import BODY_LIMIT, Reply
-from mlpkg.remote.upload import Outcome, has_blob, place
+from mlpkg.remote.upload import Outcome, has_blob, mount, place
 
-__all__ = ["Blob", "Credentials", "MovedTag", "Outcome", "PushResult", "Registry", "push_image"]
+__all__ = ["Blob", "Credentials", "Outcome", "Registry"]
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -116,6 +115,16 @@ class Registry:
         if mount_from is not None:
             _check_repository(mount_from)
         return place(self._session, repository, blob, mount_from, progress)
+
+    def mount_blob(self, repository: str, descriptor: Descriptor, *, mount_from: str) -> bool:
+        """Bring a blob there from another repository of the registry; False where it does not mount.
+
+        Distribution-spec, "Mounting a blob from another repository". No byte of the blob is sent.
+        """
+        for name in (repository, mount_from):
+            _check_repository(name)
+        _check_digest(descriptor.digest)
+        return self._session.backoff.run(lambda: mount(self._session, repository, descriptor, mount_from))
 
     def read_blob(self, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
         """The blob's bytes in pieces; the last comes only when size and digest are right.

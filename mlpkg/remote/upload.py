@@ -90,6 +90,19 @@ def place(
             raise feed.error from None
 
 
+def mount(session: Session, repository: str, descriptor: Descriptor, mount_from: str) -> bool:
+    """Whether the blob is in the repository now, by mounting it where it must be (one try); sends no byte of it.
+
+    Raises RegistryError, Unreachable.
+    """
+    if has_blob(session, repository, descriptor, for_push=True):
+        return True
+    location = _open_session(session, repository, descriptor, mount_from)
+    if location is not None:
+        _cancel(session, repository, location)
+    return location is None
+
+
 def _is_lost_session(error: RegistryError) -> bool:
     """Whether the session, not the blob, is what the registry does not like."""
     return error.status == 404 or (error.status in (400, 416) and error.code.startswith("BLOB_UPLOAD_"))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from mlpkg.errors import UsageError
-from mlpkg.lock import layers as environment
+from mlpkg.lock import layers
+from mlpkg.lock.choose import current_lock
 from mlpkg.lock.inputs import runtime_requirements
 from mlpkg.plan import plan, resources, servers
+from mlpkg.progress import Notify
 from mlpkg.service.venv import LockedEnvironment, host_environment
 from mlpkg.spec.workspace import Package
-from mlpkg.steps.perform import current_lock
-
-Notify = Callable[[str], None]
 
 
 def python(package: Package, notify: Notify) -> Path:
@@ -31,13 +29,11 @@ def python(package: Package, notify: Notify) -> Path:
     lock = current_lock(package)
     locked = LockedEnvironment(
         lock.wheels,
-        environment.requirements_of(package),
+        layers.requirements_of(package),
         runtime_requirements(package.spec),
-        environment.wheel_target(lock),
+        layers.wheel_target(lock),
     )
-    return host_environment(
-        locked, package.records, sources=environment.python_sources(package), notice=notify
-    )
+    return host_environment(locked, package.records, sources=layers.python_sources(package), notice=notify)
 
 
 def command(

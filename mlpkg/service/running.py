@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,17 +20,16 @@ from typing import Any, Literal, NoReturn
 from mlpkg import engine
 from mlpkg.digest import Digest, framed, sha256
 from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.progress import Notify
 from mlpkg.registry import probe, process
+from mlpkg.registry.destination import destination
 from mlpkg.service import local as host
 from mlpkg.spec.workspace import Package
-from mlpkg.steps import look as steps
-from mlpkg.steps.delivery import target
+from mlpkg.steps import build, push
+from mlpkg.steps.look import why
 from mlpkg.steps.perform import perform
-from mlpkg.store import records
 from mlpkg.store.records import write_atomically
 from mlpkg.store.runlock import hold_workspace
-
-Notify = Callable[[str], None]
 
 HOST = "127.0.0.1"
 LABEL = "org.mlpkg.service"
@@ -174,16 +173,15 @@ def _not_running(package: Package) -> UsageError:
 def _pulled(package: Package, notify: Notify) -> str:
     """The pushed image, in the engine: its id."""
     # The receipt may be older than the registry's last stop, and the registry's storage younger than both.
-    login = target(package.settings, notify).credentials
-    if steps.why("push", package):
+    login = destination(package.settings, notify).credentials
+    if why("push", package):
         notify("the registry that was pushed to is gone: pushing again")
         hold_workspace(package.root)
         perform("push", package)
-    result = steps.image_result(package)
-    receipt = records.read(package.record("push"), "push")
-    if not result or receipt is None:
+    built, receipt = build.result(package), push.receipt(package)
+    if not built or not receipt:
         raise MlpkgError(f"{package.name}: not pushed yet", hint=f"run `mlpkg push {package.name}`")
-    reference = f"{receipt.result['repository']}@{result['digest']}"
+    reference = f"{receipt['repository']}@{built['digest']}"
     notify(f"pulling {reference}")
     return engine.pull(reference, (login.username, login.password) if login else None)
 

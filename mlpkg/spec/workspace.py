@@ -44,11 +44,6 @@ class Package:
         """requirements.lock."""
         return self.lock_folder / "requirements.lock"
 
-    def record(self, step: str) -> Path:
-        """The record of a step; a build's is called by its product."""
-        names = {"build": "image.json", "tag": "tags.json"}
-        return self.records / names.get(step, f"{step}.json")
-
     def relative(self, path: Path) -> str:
         """A path as records name it: relative to the workspace, with ``/``."""
         return Path(os.path.relpath(path, self.root)).as_posix()

@@ -17,7 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,9 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step's record. `values` are small texts (digests, names) that also decide; `result` is the product."""
+    """One step's record of one package. `values` are small texts that also decide; `result` is the product."""
 
+    package: str
     step: str
     inputs: Mapping[str, FileState]
     outputs: Mapping[str, FileState]
@@ -96,6 +97,7 @@ def write(path: Path, record: Record) -> None:
     """Write a record whole or not at all."""
     value = {
         "format": RECORD,
+        "package": record.package,
         "step": record.step,
         "values": dict(record.values),
         "inputs": {name: _state_json(state) for name, state in record.inputs.items()},
@@ -105,20 +107,24 @@ def write(path: Path, record: Record) -> None:
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def read(path: Path, step: str) -> Record | None:
-    """The record of a step, or None where there is none that this version understands."""
+def read(path: Path, package: str, step: str) -> Record | None:
+    """The record of a package's step, or None where there is none that this version understands.
+
+    A record copied from another package is none of this one's.
+    """
     try:
         value = json.loads(path.read_bytes())
-        if value["format"] != RECORD or value["step"] != step:
+        if (value["format"], value["package"], value["step"]) != (RECORD, package, step):
             return None
         return Record(
+            package=package,
             step=step,
             inputs={name: _state(row) for name, row in value["inputs"].items()},
             outputs={name: _state(row) for name, row in value["outputs"].items()},
             values=dict(value["values"]),
             result=dict(value["result"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -163,7 +169,7 @@ def look(record: Record | None, root: Path, files: Iterable[str] | None, values:
     found += [*gone, *changed, *tampered]
     if found or (inputs == record.inputs and outputs == record.outputs):
         return Look(tuple(found))
-    return Look((), Record(record.step, inputs, outputs, record.values, record.result))
+    return Look((), replace(record, inputs=inputs, outputs=outputs))
 
 
 def holding(states: Mapping[str, FileState], root: Path) -> dict[str, FileState]:

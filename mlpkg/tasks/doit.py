@@ -1,4 +1,4 @@
-"""doit's view of a workspace: a task a step and package. ``from mlpkg.tasks.doit import *`` in dodo.py is all.
+"""doit's view of a workspace: a task a step and package. ``from mlpkg.tasks import *`` in dodo.py is all.
 
 doit schedules and speaks; whether a step is done is said by its record (`mlpkg.steps.look.is_current`). What
 doit gets wrong for builds (reference: it hashes after the action, trusts equal times, loses its database)
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,15 @@ from doit.exceptions import BaseFail, TaskFailed
 
 from mlpkg.errors import MlpkgError
 from mlpkg.spec.workspace import Package, Workspace, load
-from mlpkg.steps import look as steps
-from mlpkg.steps.look import STEPS, is_current, remove_records
+from mlpkg.steps import look
+from mlpkg.steps.look import is_current
+from mlpkg.steps.pipeline import STEPS, step_before, steps_of
+from mlpkg.steps.step import Step, record_path
 from mlpkg.store.runlock import hold_workspace
 from mlpkg.tasks.reporter import StepReporter
 
-__all__ = ["DOIT_CONFIG", "task_build", "task_lock", "task_push", "task_render", "task_tag"]
-
 TaskDict = dict[str, Any]
 """A task as doit takes it (doit, "dictionary metadata")."""
-
-DOC = {
-    "lock": "choose Debian packages and wheels, by hash",
-    "render": "plan the image and render its Dockerfile",
-    "build": "build the image's new layers",
-    "tag": "give the image its tags",
-    "push": "push the image to the registry",
-}
 
 
 class OrderOnly(str):
@@ -97,7 +89,7 @@ class StepAction(BaseAction):  # type: ignore[misc] # doit has no annotations
 
         try:
             hold_workspace(self.package.root)
-            steps.forget()
+            look.forget()
             report = perform(self.step, self.package, upgrade=self.upgrade)
         except MlpkgError as error:
             return StepFailed(error)
@@ -112,41 +104,35 @@ class StepAction(BaseAction):  # type: ignore[misc] # doit has no annotations
 
 
 def package_tasks(
-    step: str, packages: tuple[Package, ...], *, upgrade: frozenset[str] = frozenset()
+    step: Step, packages: tuple[Package, ...], *, upgrade: frozenset[str] = frozenset()
 ) -> Iterator[TaskDict]:
     """One step's tasks for some packages, below a group of the step's name. `upgrade`: whose lock moves."""
-    yield {"basename": step, "name": None, "doc": f"{DOC[step]} (all packages)"}
+    yield {"basename": step.NAME, "name": None, "doc": f"{step.DOC} (all packages)"}
     for package in packages:
-        yield {"basename": step, **task(step, package, upgrade=package.name in upgrade)}
+        if step in steps_of(package.spec):
+            yield {"basename": step.NAME, **task(step, package, upgrade=package.name in upgrade)}
 
 
-def task(step: str, package: Package, *, upgrade: bool = False) -> TaskDict:
+def task(step: Step, package: Package, *, upgrade: bool = False) -> TaskDict:
     """One step of one package as a doit task."""
-    before = STEPS[: STEPS.index(step)][-1:]
-    reads_models = step in ("render", "build")
-    models = [OrderOnly(package.relative(path)) for path in model_paths(package)] if reads_models else []
+    before = step_before(step, package.spec)
     return {
         "name": package.name,
-        "doc": f"{DOC[step]}: {package.shown}",
-        "actions": [StepAction(step, package, upgrade=upgrade)],
-        "task_dep": [f"{previous}:{package.name}" for previous in before],
-        "file_dep": models,
-        "targets": [package.relative(package.record(step))],
-        "uptodate": [False] if upgrade else [(is_current, [step, package])],
-        "clean": [(remove_records, [package, step])],
+        "doc": f"{step.DOC}: {package.shown}",
+        "actions": [StepAction(step.NAME, package, upgrade=upgrade)],
+        "task_dep": [f"{before.NAME}:{package.name}"] if before else [],
+        "file_dep": [OrderOnly(package.relative(path)) for path in step.reads(package)],
+        "targets": [package.relative(record_path(step, package))],
+        "uptodate": [False] if upgrade else [(is_current, [step.NAME, package])],
+        "clean": [(clean, [step, package])],
         "verbosity": 0,
     }
 
 
-def model_paths(package: Package) -> tuple[Path, ...]:
-    """The models' files and folders, and the files in those folders: what a user's task may name as target."""
-    paths: list[Path] = []
-    for model in package.spec.models:
-        path = package.folder / model.path
-        paths.append(path)
-        if path.is_dir():
-            paths += (file for file in sorted(path.rglob("*")) if file.is_file())
-    return tuple(paths)
+def clean(step: Step, package: Package) -> None:
+    """`doit clean`: forget a step. Locks are committed files and stay; images in a registry stay too."""
+    for path in (record_path(step, package), *step.products(package)):
+        path.unlink(missing_ok=True)
 
 
 def _load() -> Workspace:
@@ -181,34 +167,22 @@ def _require_our_settings() -> None:
     if lacking:
         sys.stderr.write(
             f"error: dodo.py: its DOIT_CONFIG replaces mlpkg's and lacks {', '.join(lacking)}\n"
-            "  write: DOIT_CONFIG = {**DOIT_CONFIG, …your own…} below `from mlpkg.tasks.doit import *`\n"
+            "  write: DOIT_CONFIG = {**DOIT_CONFIG, …your own…} below `from mlpkg.tasks import *`\n"
         )
         sys.exit(2)
 
 
-def task_lock() -> Iterator[TaskDict]:
-    """Choose Debian packages and wheels, by hash."""
-    return package_tasks("lock", _workspace().packages)
+def creators() -> dict[str, Callable[[], Iterator[TaskDict]]]:
+    """The functions that doit takes tasks from, by the names it knows them by (``task_lock`` and so on)."""
+    return {f"task_{step.NAME}": _creator(step) for step in STEPS}
 
 
-def task_render() -> Iterator[TaskDict]:
-    """Plan the images and render their Dockerfiles."""
-    return package_tasks("render", _workspace().packages)
+def _creator(step: Step) -> Callable[[], Iterator[TaskDict]]:
+    def create() -> Iterator[TaskDict]:
+        return package_tasks(step, _workspace().packages)
 
-
-def task_build() -> Iterator[TaskDict]:
-    """Build what is new in the images."""
-    return package_tasks("build", _workspace().packages)
-
-
-def task_tag() -> Iterator[TaskDict]:
-    """Give the images their tags."""
-    return package_tasks("tag", _workspace().packages)
-
-
-def task_push() -> Iterator[TaskDict]:
-    """Push the images to the registry."""
-    return package_tasks("push", _workspace().packages)
+    create.__name__, create.__doc__ = f"task_{step.NAME}", f"{step.DOC[0].upper()}{step.DOC[1:]}."
+    return create
 
 
 DOIT_CONFIG = {

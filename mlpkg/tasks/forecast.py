@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpkg.errors import MlpkgError
-from mlpkg.lock import choose as lock
-from mlpkg.lock import inputs as lockinputs
+from mlpkg.lock.choose import read_lock
+from mlpkg.lock.inputs import inputs_digest
 from mlpkg.plan import plan
+from mlpkg.plan.snapshot import snapshot
 from mlpkg.spec.workspace import Package
-from mlpkg.steps import look as steps
+from mlpkg.steps.look import why
+from mlpkg.steps.pipeline import steps_of
 
 SHOWN = 4
 """Files or packages of a layer that are named."""
@@ -56,10 +58,10 @@ def forecast(package: Package) -> Forecast:
     """Look at a package. A mistake in its files is a reason, not an error."""
     reasons = _reasons(package)
     try:
-        locked = lock.read_lock(package)
-        if locked is None or locked.inputs != lockinputs.inputs_digest(package):
+        locked = read_lock(package)
+        if locked is None or locked.inputs != inputs_digest(package):
             return Forecast(package.name, reasons, None, "`lock` chooses what they hold")
-        return Forecast(package.name, reasons, plan.plan(package.spec, locked, steps.snapshot(package)), "")
+        return Forecast(package.name, reasons, plan.plan(package.spec, locked, snapshot(package)), "")
     except MlpkgError as error:
         return Forecast(package.name, reasons, None, " ".join(error.message.split()))
 
@@ -68,11 +70,11 @@ def _reasons(package: Package) -> dict[str, tuple[str, ...]]:
     """Each step's reasons. A step that has none of its own may get one from the step before it."""
     found: dict[str, tuple[str, ...]] = {}
     stale = ""
-    for step in steps.STEPS:
-        own = tuple(str(change) for change in steps.why(step, package))
+    for step in steps_of(package.spec):
+        own = tuple(str(change) for change in why(step.NAME, package))
         if own:
-            stale = step
+            stale = step.NAME
         elif stale:
             own = (f"after {stale}, if it changes",)
-        found[step] = own
+        found[step.NAME] = own
     return found

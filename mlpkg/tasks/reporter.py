@@ -14,7 +14,8 @@ from doit.reporter import ConsoleReporter
 from mlpkg.errors import MlpkgError, Problem, SpecError
 from mlpkg.progress import size_text
 from mlpkg.spec.workspace import Package
-from mlpkg.steps import look as steps
+from mlpkg.steps import look
+from mlpkg.steps.pipeline import step_named, steps_of
 from mlpkg.store.runlock import hold_workspace
 from mlpkg.tasks.workers import watch_workers
 
@@ -49,7 +50,7 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
 
     def execute_task(self, task: Any) -> None:
         """A task starts: what was looked at before may not hold after it."""
-        steps.forget()
+        look.forget()
         super().execute_task(task)
 
     def add_success(self, task: Any) -> None:
@@ -84,7 +85,7 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
 
 
 def order_makers(tasks: Mapping[str, Any]) -> None:
-    """Let the tasks that make a model run before the steps that read it, however their targets are spelled.
+    """Let the tasks that make a package's files run before the steps that read it, however their targets are spelled.
 
     doit orders by equal texts; a target may also be absolute, or a file in a model folder that is not there yet.
     doit takes `task_dep` when it comes to the task, so that what is added here counts.
@@ -92,13 +93,11 @@ def order_makers(tasks: Mapping[str, Any]) -> None:
     targets = list(_others_targets(tasks))
     for task in tasks.values():
         step = _step_of(task)
-        if step is None or step[0] not in ("render", "build"):
+        if step is None:
             continue
-        models = [step[1].folder / model.path for model in step[1].spec.models]
+        read = step_named(step[0]).reads(step[1])
         makers = {
-            name
-            for target, name in targets
-            if any(target == path or path in target.parents for path in models)
+            name for target, name in targets if any(target == path or path in target.parents for path in read)
         }
         task.task_dep += sorted(makers - set(task.task_dep))
 
@@ -132,12 +131,12 @@ def _refusals(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem
         seen.add(name)
         pending += tasks[name].task_dep
         step = _step_of(tasks[name])
-        if step and step[0] in ("render", "build"):
+        if step and step_named(step[0]).reads(step[1]):
             packages[step[1].name] = step[1]
     stale = [
         package
         for package in packages.values()
-        if not all(steps.look_ahead(step, package) for step in ("lock", "render", "build"))
+        if not all(look.look_ahead(name, package) for name in _reading(package))
     ]
     if not stale:
         return
@@ -151,6 +150,13 @@ def _refusals(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem
             shown=package.shown,
             made_by_tasks=lambda path: any(target == path or path in target.parents for target in targets),
         )
+
+
+def _reading(package: Package) -> list[str]:
+    """The steps up to the last one that reads the package's own files."""
+    order = steps_of(package.spec)
+    last = max(place for place, step in enumerate(order) if step.reads(package))
+    return [step.NAME for step in order[: last + 1]]
 
 
 def _table(reports: list[dict[str, Any]]) -> list[str]:

@@ -23,6 +23,7 @@ from doit.loader import get_module
 from mlpkg.errors import UsageError
 from mlpkg.plan import resources
 from mlpkg.spec.workspace import Workspace, load
+from mlpkg.steps import lock
 from mlpkg.tasks import doit as tasks
 from mlpkg.tasks.reporter import StepReporter
 
@@ -61,7 +62,7 @@ def drive(  # noqa: PLR0913 - the verbs' options
         chosen = frozenset(package.name for package in packages)
 
         def task_lock() -> Iterator[tasks.TaskDict]:
-            yield from tasks.package_tasks("lock", workspace.packages, upgrade=chosen)
+            yield from tasks.package_tasks(lock, workspace.packages, upgrade=chosen)
 
         namespace["task_lock"] = task_lock
     namespace["DOIT_CONFIG"] = {**tasks.DOIT_CONFIG, "reporter": _reporter(outcome, quiet=quiet)}
@@ -86,7 +87,7 @@ def drive(  # noqa: PLR0913 - the verbs' options
 def _namespace(root: Path, workspace: Workspace) -> dict[str, Any]:
     """The tasks of dodo.py, and ours where it has none of that name."""
     tasks.use(workspace)
-    ours = {name: getattr(tasks, name) for name in tasks.__all__}
+    ours: dict[str, Any] = {"DOIT_CONFIG": tasks.DOIT_CONFIG, **tasks.creators()}
     if not (root / "dodo.py").is_file():
         return ours
     try:

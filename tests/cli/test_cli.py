@@ -17,7 +17,8 @@ from mlpkg.digest import sha256
 from mlpkg.lock import inputs as lockinputs
 from mlpkg.lockfile import LockedLayer, PackageLock, to_text
 from mlpkg.spec import workspace
-from mlpkg.steps import look as steps
+from mlpkg.steps.pipeline import STEPS
+from mlpkg.steps.step import Consumed, file_states, write_record
 from mlpkg.store import records
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -236,12 +237,12 @@ def test_plan_tells_steps_that_depend_on_what_an_earlier_one_does(
     package = locked(simple)
     inputs = {"r.txt": records.file_state(requirements)}
     script = {"score.py": records.file_state(simple / "score.py")}
-    for step in steps.STEPS:
-        want = steps.wanted(step, package)
-        files = {name: records.file_state(simple / name) for name in want.files or ()}
-        own = {"lock": inputs, "build": script}.get(step, files)
-        steps.record(step, package, want, inputs=own)
-    assert planned(simple, capsys)[0]["would_run"] == {step: [] for step in steps.STEPS}
+    for step in STEPS:
+        want = step.wanted(package)
+        files = file_states(package, want.files or ())
+        own = {"lock": inputs, "build": script}.get(step.NAME, files)
+        write_record(step, package, want, Consumed(own))
+    assert planned(simple, capsys)[0]["would_run"] == {step.NAME: [] for step in STEPS}
 
     (simple / "score.py").write_text(SCRIPT + "\n")
     would_run = planned(simple, capsys)[0]["would_run"]

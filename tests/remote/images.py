@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mlpkg.digest import Descriptor, canonical_json, sha256
-from mlpkg.remote.client import OCI_MANIFEST, Blob, PushResult, Registry, push_image
+from mlpkg.remote.client import OCI_MANIFEST, Blob, Registry
+from mlpkg.remote.push import PushResult, push_image
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -10,8 +10,9 @@ import pytest
 
 from mlpkg.digest import Descriptor, Digest, canonical_json, sha256
 from mlpkg.errors import ChangedInput, DigestMismatch, RegistryError, UsageError
-from mlpkg.remote.client import OCI_INDEX, OCI_MANIFEST, MovedTag, Registry, push_image
+from mlpkg.remote.client import OCI_INDEX, OCI_MANIFEST, Registry
 from mlpkg.remote.credentials import Credentials
+from mlpkg.remote.push import MovedTag, push_image
 from tests.remote.conftest import Site
 from tests.remote.images import Image, blob, image, pieces, repository, wrong_blob
 

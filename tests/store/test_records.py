@@ -30,7 +30,9 @@ def trusted(path: Path) -> records.FileState:
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
     data, made = make(tmp_path, "data", "one"), make(tmp_path, "made", "two")
-    return Record("build", {"data": trusted(data)}, {"made": trusted(made)}, {"format": "1"}, {"digest": "x"})
+    return Record(
+        "p", "build", {"data": trusted(data)}, {"made": trusted(made)}, {"format": "1"}, {"digest": "x"}
+    )
 
 
 def why(
@@ -41,24 +43,38 @@ def why(
 
 def test_a_record_survives_its_file(tmp_path: Path, record: Record) -> None:
     records.write(tmp_path / "r.json", record)
-    assert records.read(tmp_path / "r.json", "build") == record
+    assert records.read(tmp_path / "r.json", "p", "build") == record
     assert why(record, tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", "null", '{"format": 1}', '{"format": 999, "step": "build"}']
+    "damage",
+    [
+        "[" * 100_000,
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 1}',
+        '{"format": 999, "package": "p", "step": "build"}',
+    ],
 )
 def test_a_torn_or_foreign_record_is_absent(tmp_path: Path, record: Record, damage: str) -> None:
     path = tmp_path / "r.json"
     records.write(path, record)
     path.write_text(damage)
-    assert records.read(path, "build") is None
+    assert records.read(path, "p", "build") is None
     assert records.look(None, tmp_path, None, {}).changes == (Change("never done", "", ""),)
 
 
 def test_a_record_of_another_step_is_absent(tmp_path: Path, record: Record) -> None:
     records.write(tmp_path / "r.json", record)
-    assert records.read(tmp_path / "r.json", "push") is None
+    assert records.read(tmp_path / "r.json", "p", "push") is None
+
+
+def test_a_record_of_another_package_is_absent(tmp_path: Path, record: Record) -> None:
+    records.write(tmp_path / "r.json", record)
+    assert records.read(tmp_path / "r.json", "q", "build") is None
 
 
 def test_changed_content_is_a_change(tmp_path: Path, record: Record) -> None:
@@ -85,7 +101,7 @@ def test_an_identity_that_is_not_trusted_is_not_believed(tmp_path: Path, record:
     state = records.file_state(tmp_path / "data")
     lying = records.FileState(sha256(b"what it was"), state.identity, state.read_at)
     assert not lying.is_trusted
-    racy = Record("build", {"data": lying}, {}, {"format": "1"})
+    racy = Record("p", "build", {"data": lying}, {}, {"format": "1"})
     assert why(racy, tmp_path) == ["data"]
 
 
@@ -108,7 +124,7 @@ def test_values_decide_too(tmp_path: Path, record: Record) -> None:
 
 def test_a_renewed_record_makes_the_next_look_free(tmp_path: Path) -> None:
     data = make(tmp_path, "data", "one")
-    record = Record("build", {"data": trusted(data)}, {}, {})
+    record = Record("p", "build", {"data": trusted(data)}, {}, {})
     assert records.look(record, tmp_path, None, {}).renewed is None
     os.utime(data)
     renewed = records.look(record, tmp_path, None, {}).renewed
@@ -121,7 +137,7 @@ def test_what_changes_after_it_was_compared_is_never_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make(tmp_path, "data", "one")
-    record = Record("build", {"data": trusted(data)}, {}, {})
+    record = Record("p", "build", {"data": trusted(data)}, {}, {})
     os.utime(data)
     real = records.file_state
 

@@ -1,0 +1,70 @@
+"""The lock step: choose Debian packages and wheels, by hash. What it writes beside package.toml is committed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mlpkg import formats
+from mlpkg.lock.inputs import lock_values, requirement_files
+from mlpkg.progress import note, size_text
+from mlpkg.spec.workspace import Package
+from mlpkg.steps.step import Consumed, Done, Wanted, file_states, require_unchanged, write_record
+
+NAME = "lock"
+DOC = "choose Debian packages and wheels, by hash"
+RECORD = "lock.json"
+
+_HERE = sys.modules[__name__]
+
+
+def reads(package: Package) -> tuple[Path, ...]:
+    """The requirements file."""
+    name = package.spec.environment.requirements
+    return (package.folder / name,) if name else ()
+
+
+def wanted(package: Package) -> Wanted:
+    """What decides the choice.
+
+    The files of the record decide: which files the requirements include is said by the files themselves.
+    """
+    values = {
+        **lock_values(package),
+        "requirements": package.spec.environment.requirements or "",
+        "format": f"lock/{formats.LOCK}",
+        "layers": f"tar/{formats.TAR} {formats.DEBIAN} {formats.WHEELS} {formats.BYTECODE}",
+    }
+    return Wanted(None, values)
+
+
+def perform(package: Package) -> Done:
+    """Keep the lock where it fits, else choose what must be chosen."""
+    return _lock(package, upgrade=False)
+
+
+def upgrade(package: Package) -> Done:
+    """Choose everything anew (``mlpkg lock --upgrade``)."""
+    return _lock(package, upgrade=True)
+
+
+def products(package: Package) -> tuple[Path, ...]:
+    """None: locks are committed files and stay."""
+    del package
+    return ()
+
+
+def _lock(package: Package, *, upgrade: bool) -> Done:
+    from mlpkg.lock import choose  # noqa: PLC0415 - loads what chooses
+
+    want = wanted(package)
+    inputs = file_states(package, (package.relative(path) for path in requirement_files(package)))
+    lock, done = choose.make_lock(package, upgrade=upgrade, notify=note)
+    require_unchanged(package, inputs)
+    outputs = (package.lock_path, *((package.requirements_lock_path,) if lock.wheels else ()))
+    write_record(_HERE, package, want, Consumed(inputs, outputs))
+    lines = (
+        f"{done}: {len(lock.base) + len(lock.system)} Debian packages, {len(lock.wheels)} Python packages",
+        *(f"{layer.name:<24} {size_text(layer.size):>9}  {layer.digest[:19]}" for layer in lock.layers),
+    )
+    return Done(lines, sum(layer.size for layer in lock.layers))
