@@ -27,7 +27,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("spec",),
     ("remote", "engine"),
     ("store",),
-    ("layer", "lockfile", "progress", "bases"),
+    ("layer", "lockfile", "progress", "platforms"),
     ("digest",),
     ("formats", "errors"),
     ("runtime",),

@@ -17,8 +17,7 @@ from pathlib import Path
 from mlpkg.digest import Digest, framed
 from mlpkg.errors import MlpkgError
 from mlpkg.formats import BYTECODE
-
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+from mlpkg.platforms import platform_of
 
 _NEEDED = re.compile(
     r"usr/bin/python3\.\d+"
@@ -188,4 +187,5 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
 
 def is_native(platform: str) -> bool:
     """Whether this machine is of an image's platform (``linux/amd64``), so that its Python can run here."""
-    return sys.platform == "linux" and machine.machine() == _MACHINES.get(platform)
+    here = platform_of(sys.platform, machine.machine())
+    return here is not None and here.name == platform

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlpkg.bases import BASES
 from mlpkg.errors import LockError
+from mlpkg.platforms import BASES
 
 SUITES = tuple(base.suite for base in BASES.values())
 

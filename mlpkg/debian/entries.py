@@ -18,6 +18,7 @@ from mlpkg.errors import MlpkgError
 from mlpkg.formats import DEBIAN
 from mlpkg.layer import Bytes, Entry
 from mlpkg.lockfile import Deb
+from mlpkg.platforms import BY_ARCHITECTURE
 
 FORMAT = DEBIAN
 """Changes when the same .debs would give other entries."""
@@ -25,7 +26,6 @@ FORMAT = DEBIAN
 USER = 65532
 """The service's user and group, the number that distroless images made usual."""
 
-_TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 _MERGED = {"amd64": ("bin", "lib", "lib64", "sbin"), "arm64": ("bin", "lib", "sbin")}
 """Folders that are links into /usr. bookworm's packages still hold files in them."""
@@ -193,7 +193,8 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _alternatives(layer: _Layer, architecture: str) -> Iterator[Entry]:
-    triplet = _TRIPLETS.get(architecture, "")
+    platform = BY_ARCHITECTURE.get(architecture)
+    triplet = platform.triplet if platform else ""
     for link, patterns in _ALTERNATIVES:
         path = link.format(triplet=triplet)
         found = [

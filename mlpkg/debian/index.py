@@ -21,8 +21,8 @@ from mlpkg.debian.transfer import Absent, Session
 from mlpkg.digest import parse_digest
 from mlpkg.errors import DigestMismatch, LockError
 from mlpkg.lockfile import Deb
+from mlpkg.platforms import BY_ARCHITECTURE
 
-ARCHITECTURES = ("amd64", "arm64")
 RELEASE_LIMIT = 16 << 20
 """Largest InRelease that is read, in bytes (trixie's has 140 kB)."""
 
@@ -174,8 +174,8 @@ def load_index(
     The release files are always fetched; package indexes come from `cache` when they are there.
     Raises LockError for an index that cannot be trusted or is not there, Unreachable.
     """
-    if architecture not in ARCHITECTURES:
-        raise LockError(f"no Debian base for {architecture!r}", hint="one of: " + ", ".join(ARCHITECTURES))
+    if architecture not in BY_ARCHITECTURE:
+        raise LockError(f"no Debian base for {architecture!r}", hint="one of: " + ", ".join(BY_ARCHITECTURE))
     wanted = [(mirrors.main, suite, True), (mirrors.main, f"{suite}-updates", False)]
     if mirrors.security:
         wanted.append((mirrors.security, f"{suite}-security", mirrors.security_required))

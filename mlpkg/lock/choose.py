@@ -14,15 +14,13 @@ from mlpkg.errors import ChangedInput, LockError, MlpkgError
 from mlpkg.lock import layers
 from mlpkg.lock.inputs import inputs_digest, needs_python, runtime_requirements, suite_of
 from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
+from mlpkg.platforms import PLATFORMS
 from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
 from mlpkg.store.records import write_atomically
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.locked import requirements_text
 from mlpkg.wheels.target import Target
-
-ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
-"""Debian's name of each platform."""
 
 
 def read_lock(package: Package) -> PackageLock | None:
@@ -121,7 +119,7 @@ def _choose_debs(
         return old.base, old.system
     notify(f"choosing Debian packages of {suite} for {platform}")
     mirrors = debian.choose_mirrors(package.settings.debian, folder=package.root)
-    index = debian.load_index(mirrors, suite, ARCHITECTURES[platform], layers.deb_cache())
+    index = debian.load_index(mirrors, suite, PLATFORMS[platform].debian, layers.deb_cache())
     for missing in index.missing:
         notify(f"the mirror has no {missing}: security updates may be missing")
     base = (

@@ -15,6 +15,7 @@ from pathlib import Path
 from mlpkg.digest import Digest, framed
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Wheel
+from mlpkg.platforms import platform_of
 from mlpkg.wheels.install import raise_for_install
 from mlpkg.wheels.installed import take_owners_files
 from mlpkg.wheels.locked import requirements_text
@@ -28,8 +29,6 @@ MARKER = "mlpkg.json"
 
 _OLDEST = (3, 9)
 """The oldest Python that the server runs on."""
-
-_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +182,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _is_like_target(locked: LockedEnvironment, interpreter: _Interpreter) -> bool:
     """Whether the locked wheels themselves fit this machine."""
     library, glibc = platform.libc_ver()
-    here = f"{platform.system().lower()}/{_MACHINES.get(platform.machine().lower(), '')}"
-    if library != "glibc" or (interpreter.version, here) != (locked.target.python, locked.target.platform):
+    here = platform_of(platform.system(), platform.machine())
+    if library != "glibc" or here is None:
         return False
-    target = Target(interpreter.version, here, glibc)
+    target = Target(interpreter.version, here.name, glibc)
+    if (target.python, target.platform) != (locked.target.python, locked.target.platform):
+        return False
     return all(target.rank(wheel.filename) is not None for wheel in locked.wheels)
 
 

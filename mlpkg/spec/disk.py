@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from mlpkg.bases import BASES
 from mlpkg.errors import Problem
+from mlpkg.platforms import BASES
 from mlpkg.spec.ignored import hidden_problems
 from mlpkg.spec.lines import key_lines, line_of
 from mlpkg.spec.model import Entry, PackageSpec

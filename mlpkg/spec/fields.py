@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from mlpkg.bases import BASES
+from mlpkg.platforms import BASES, PLATFORMS
 from mlpkg.spec.model import (
     MODEL_NAME,
     REPOSITORY,
@@ -122,8 +122,6 @@ MAX_BODY = r"^[0-9]{1,19} ?([kKMGT]i?)?B$"
 
 OWNED_VARIABLES = ("AML_APP_ROOT", "AZUREML_ENTRY_SCRIPT", "AZUREML_MODEL_DIR", "AZUREML_SOURCE_DIRECTORY")
 """Variables that the image's layout sets (azure-contract §1.7)."""
-
-PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
 def _path(**more: Any) -> Rule:

@@ -8,11 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mlpkg.errors import LockError
+from mlpkg.platforms import PLATFORMS
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
 
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _UV_GLIBC = (17, 28, *range(31, 41))
 """The minor versions for which uv has a manylinux platform (uv 0.13, ``--python-platform``)."""
 
@@ -46,9 +46,9 @@ class Target:
 
     def _machine(self) -> str:
         try:
-            return _MACHINES[self.platform]
+            return PLATFORMS[self.platform].machine
         except KeyError:
-            known = ", ".join(_MACHINES)
+            known = ", ".join(PLATFORMS)
             raise LockError(f"no wheels for the platform {self.platform!r}", hint=f"known: {known}") from None
 
     def _glibc_minor(self) -> int:
