@@ -80,9 +80,8 @@ def perform(package: Package) -> Done:
             changed.append(name)
     require_unchanged(package, inputs)
     write_record(_HERE, package, want, Consumed(inputs, tuple(package.records / name for name in files)))
-    line = (
-        f"{', '.join(changed)} in {package.relative(package.records)}" if changed else "the plan is the same"
-    )
+    shown = ", ".join(name for name in changed if name != PLAN_LOCK)
+    line = f"{shown} in {package.relative(package.records)}" if shown else "the plan is the same"
     return Done((line,), sum(len(data) for data in files.values()))
 
 

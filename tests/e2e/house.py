@@ -104,9 +104,9 @@ class Workspace:
         """Run mlpkg."""
         return self.run("mlpkg", *arguments, code=code)
 
-    def record(self, name: str) -> Any:
-        """The `result` of one of the example's records (image.json, push.json)."""
-        return json.loads((self.folder / ".mlpkg" / "diabetes" / name).read_text())["result"]
+    def record(self, name: str, package: str = "diabetes") -> Any:
+        """The `result` of one of a package's records (image.json, push.json)."""
+        return json.loads((self.folder / ".mlpkg" / package / name).read_text())["result"]
 
     def digest(self) -> str:
         """The image's manifest digest."""
