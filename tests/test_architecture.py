@@ -20,6 +20,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("service",),
     ("steps",),
     ("registry",),
+    ("local",),
     ("lock",),
     ("builders",),
     ("debian", "wheels", "bytecode"),

@@ -20,10 +20,10 @@ from typing import Any, Literal, NoReturn
 from mlpkg import engine
 from mlpkg.digest import Digest, framed, sha256
 from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.local import application
 from mlpkg.progress import Notify
 from mlpkg.registry import probe, process
 from mlpkg.registry.destination import destination
-from mlpkg.service import local as host
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, push
 from mlpkg.steps.look import why
@@ -71,7 +71,7 @@ def start(package: Package, port: int, notify: Notify) -> Service:
         service = _start_container(package, image, port)
     else:
         notify(f"no Docker engine ({reason}): serving from a virtual environment with the same lock")
-        python = host.python(package, notify)
+        python = application.python(package, notify)
         stop(package)
         service = _start_process(package, python, port)
     _await_ready(package, service)
@@ -145,7 +145,7 @@ def foreground(package: Package, port: int, notify: Notify) -> NoReturn:
     Raises UsageError (port taken; a server of another kind), LockError, Unreachable.
     """
     require_free(port)
-    arguments, environ, folder = host.command(package, host.python(package, notify), HOST, port)
+    arguments, environ, folder = application.command(package, application.python(package, notify), HOST, port)
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)
@@ -219,7 +219,7 @@ def _container(package: Package, known: Service | None) -> engine.ContainerState
 
 
 def _start_process(package: Package, python: Path, port: int) -> Service:
-    arguments, environ, folder = host.command(package, python, HOST, port)
+    arguments, environ, folder = application.command(package, python, HOST, port)
     with _log(package).open("wb") as log:
         server = subprocess.Popen(
             arguments,

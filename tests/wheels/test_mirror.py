@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.layer import Entry, tar_stream
-from mlpkg.service.venv import LockedEnvironment, host_environment
+from mlpkg.local.venv import LockedEnvironment, host_environment
 from mlpkg.spec.model import Python
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.entries import environment_entries

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from mlpkg.errors import UsageError
+from mlpkg.local.venv import LockedEnvironment, host_environment
 from mlpkg.lock import layers
 from mlpkg.lock.choose import current_lock
 from mlpkg.lock.inputs import runtime_requirements
 from mlpkg.plan import plan, resources, servers
 from mlpkg.progress import Notify
-from mlpkg.service.venv import LockedEnvironment, host_environment
 from mlpkg.spec.workspace import Package
 
 

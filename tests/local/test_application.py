@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.errors import UsageError
-from mlpkg.service import local as host
+from mlpkg.local import application
 from mlpkg.spec import workspace
 
 SPEC = """
@@ -41,7 +41,7 @@ def laid_out(folder: Path, *, model: str, script: str = "score.py") -> Path:
     """The folder that the package would be served from."""
     (folder / "package.toml").write_text(SPEC.format(model=model, script=script))
     (package,) = workspace.load(folder).packages
-    arguments, environ, app = host.command(package, Path(sys.executable), "127.0.0.1", 6789)
+    arguments, environ, app = application.command(package, Path(sys.executable), "127.0.0.1", 6789)
     assert arguments[0] == sys.executable
     assert environ["AZUREML_MODEL_DIR"] == str(app / "azureml-models/m/1")
     assert environ["MLPKG_PORT"] == "6789"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlpkg.errors import LockError
-from mlpkg.service import venv
-from mlpkg.service.venv import LockedEnvironment, host_environment
+from mlpkg.local import venv
+from mlpkg.local.venv import LockedEnvironment, host_environment
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.requirements import read_requirements
 from mlpkg.wheels.sources import WheelSources
