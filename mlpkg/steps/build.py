@@ -51,7 +51,7 @@ def perform(package: Package) -> Done:
     plan_path = package.records / render.PLAN
     plan_state = records.file_state(plan_path)
     plan = render.read_plan(package)
-    image_lock = _keep_lock(package, plan)
+    kept_lock = _keep_lock(package, plan)
     old = read_record(_HERE, package)
     known = records.holding(old.inputs, package.root) if old else {}
     previous = read_image(package) if old and old.values == want.values else None
@@ -59,7 +59,7 @@ def perform(package: Package) -> Done:
     inputs = {package.relative(plan_path): plan_state}
     require_unchanged(package, inputs)
     result = {**built.image.to_json(), "made": list(built.made)}
-    write_record(_HERE, package, want, Consumed({**inputs, **built.states}, (image_lock,), result))
+    write_record(_HERE, package, want, Consumed({**inputs, **built.states}, (kept_lock,), result))
     return _done(built)
 
 
