@@ -29,12 +29,16 @@ BUG = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and say how it ended, as an exit code. The one place where errors become texts."""
-    options = parser().parse_args(arguments)
+    wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
+        options = parser().parse_args(arguments)
+        if options.workspace is not None:
+            # Once, before anything changes the folder that it is relative to.
+            options.workspace = options.workspace.resolve()
         return int(options.run(options))
     except MlpkgError as error:
         sys.stderr.write(f"error: {error}\n")
-        if options.json:
+        if wants_json:
             _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
     except KeyboardInterrupt:
@@ -77,7 +81,22 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
+    if options.check:
+        _forget_false_receipts(options)
     return _drive(options, "push")
+
+
+def _forget_false_receipts(options: argparse.Namespace) -> None:
+    """Ask the registry for what was pushed; a receipt that is not true is forgotten, so that it is pushed again."""
+    from mlpkg.progress import note  # noqa: PLC0415
+    from mlpkg.steps import push  # noqa: PLC0415
+    from mlpkg.store.runlock import hold_workspace  # noqa: PLC0415
+
+    workspace = _workspace(options)
+    hold_workspace(workspace.root)
+    for package in [workspace.package(name) for name in options.packages] or workspace.packages:
+        for missing in push.check(package, note):
+            note(f"{package.name}: {missing}")
 
 
 def _drive(options: argparse.Namespace, step: str) -> int:
@@ -112,9 +131,12 @@ def _plan(options: argparse.Namespace) -> int:
     forecasts = [forecast(package) for package in packages]
     if options.json:
         _print([found.to_json() for found in forecasts])
-    else:
-        for found in forecasts:
+        return 0
+    for found in forecasts:
+        if not options.quiet:
             _say("\n".join(found.lines()))
+        elif steps := [step for step, reasons in found.reasons.items() if reasons]:
+            _say(f"{found.package}: {' '.join(steps)}")
     return 0
 
 
@@ -178,7 +200,13 @@ def _score(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     from mlpkg.service import running as service  # noqa: PLC0415
 
-    for piece in service.logs(_package(options), follow=options.follow):
+    if options.json and options.follow:
+        raise UsageError("--json prints one document, and a log that is followed has no end")
+    pieces = service.logs(_package(options), follow=options.follow)
+    if options.json:
+        _print({"log": b"".join(pieces).decode(errors="replace").splitlines()})
+        return 0
+    for piece in pieces:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     return 0
@@ -262,7 +290,7 @@ def _root(options: argparse.Namespace) -> Path:
     set_quiet(quiet=options.quiet)
     if options.workspace is None:
         return find_root(Path.cwd()).resolve()
-    root: Path = options.workspace.resolve()
+    root: Path = options.workspace
     if not root.is_dir():
         raise UsageError(f"--workspace {options.workspace}: no such folder")
     return root

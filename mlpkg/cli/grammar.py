@@ -5,32 +5,45 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from mlpkg import __version__
+from mlpkg.errors import UsageError
 
 Command = Callable[[argparse.Namespace], int]
 """What a verb runs: takes its options, gives the exit code."""
 
-Verb = Callable[[str, str, str], argparse.ArgumentParser]
+
+class Parser(argparse.ArgumentParser):
+    """Tells wrong usage as every other mistake is told, so that `--json` has its document for it too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with the usage as its hint."""
+        raise UsageError(message, hint=" ".join(self.format_usage().split()))
+
+
+Verb = Callable[[str, str, str], Parser]
 """Adds a verb: its name, what it does, an example."""
 
 LONGEST = 86_400.0
 """Seconds that an answer may be waited for."""
 
 
-def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+def make_parser(commands: Mapping[str, Command]) -> Parser:
     """All verbs and their options. A parsed line has the verb's own command as `run`."""
-    top = argparse.ArgumentParser(prog="mlpkg", description="make for model images")
+    top = Parser(prog="mlpkg", description="make for model images")
     top.add_argument("--version", action="version", version=f"mlpkg {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="one JSON document on stdout, for machines")
-    common.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    common.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress and no notices: results and errors only"
+    )
     common.add_argument(
         "--workspace", type=Path, metavar="DIR", help="the workspace (default: found from here upwards)"
     )
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
+    def verb(name: str, text: str, example: str) -> Parser:
         added = verbs.add_parser(
             name,
             help=text,
@@ -69,6 +82,11 @@ def _package_verbs(verb: Verb) -> None:
     )
     build = verb("build", "lock, render and build", "mlpkg build diabetes")
     push = verb("push", "lock, render, build, tag and push", "mlpkg push")
+    push.add_argument(
+        "--check",
+        action="store_true",
+        help="ask the registry first whether it still has what was pushed; what it lacks is pushed again",
+    )
     for command in (lock, plan, build, push):
         command.add_argument(
             "packages", nargs="*", metavar="PACKAGE", help="names of packages (default: all)"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpkg.errors import MlpkgError
-from mlpkg.progress import note, transfer
+from mlpkg.progress import Notify, note, transfer
 from mlpkg.registry import bundled
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, tag
-from mlpkg.steps.step import Consumed, Done, Wanted, read_record, write_record
+from mlpkg.steps.step import Consumed, Done, Wanted, read_record, record_path, write_record
 
 if TYPE_CHECKING:
     from mlpkg.builders.image import Image
@@ -83,6 +83,30 @@ def receipt(package: Package) -> Mapping[str, Any]:
     """What was pushed last: `registry`, `repository`, `digest`, `tags`; empty where nothing was."""
     record = read_record(_HERE, package)
     return record.result if record else {}
+
+
+def check(package: Package, notify: Notify) -> list[str]:
+    """Ask the registry whether what was pushed is still there, by digest and by each tag; what is not, in words.
+
+    The receipt is removed then, so that the next push sends what lacks. Raises RegistryError, Unreachable.
+    """
+    from mlpkg.registry.destination import destination  # noqa: PLC0415 - loads the registry client
+    from mlpkg.remote.client import Registry  # noqa: PLC0415
+
+    known = receipt(package)
+    if not known:
+        return []
+    where = destination(package.settings, notify)
+    with Registry(where.address, where.credentials) as client:
+        found = {name: client.head_manifest(package.name, name) for name in (known["digest"], *known["tags"])}
+    wrong = [
+        f"{where.address} has no {name}" if have is None else f"tag {name} is {have.digest[:19]} there"
+        for name, have in found.items()
+        if have is None or have.digest != known["digest"]
+    ]
+    if wrong:
+        record_path(_HERE, package).unlink(missing_ok=True)
+    return wrong
 
 
 def registry_instance(package: Package) -> str:

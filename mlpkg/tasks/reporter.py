@@ -88,7 +88,7 @@ def order_makers(tasks: Mapping[str, Any]) -> None:
     """Let the tasks that make a package's files run before the steps that read it, however their targets are spelled.
 
     doit orders by equal texts; a target may also be absolute, or a file in a model folder that is not there yet.
-    doit takes `task_dep` when it comes to the task, so that what is added here counts.
+    It is read when it comes to the task, so that what is added here counts.
     """
     targets = list(_others_targets(tasks))
     for task in tasks.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,10 +17,13 @@ from mlpkg.cli.manual import commands_page
 from mlpkg.digest import sha256
 from mlpkg.lock import inputs as lockinputs
 from mlpkg.lockfile import LockedLayer, PackageLock, to_text
+from mlpkg.service.running import Service
 from mlpkg.spec import workspace
+from mlpkg.spec.workspace import Package
 from mlpkg.steps.pipeline import STEPS
 from mlpkg.steps.step import Consumed, file_states, write_record
 from mlpkg.store import records
+from mlpkg.tasks.run import Outcome
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -66,10 +70,43 @@ def test_wrong_usage_is_exit_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert ended.value.code == 2
-    assert capsys.readouterr().out == ""
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert "usage: mlpkg" in said.err
+    assert cli.main([*arguments, "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == 2
+    assert document["error"]
+
+
+def test_a_relative_workspace_is_the_callers_also_after_a_run(
+    simple: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`run` and `serve` ask for the workspace again after the tasks, which move into its folder."""
+    seen = []
+
+    def driven(options: argparse.Namespace, *_: object) -> Outcome:
+        os.chdir(options.workspace)
+        seen.append(options.workspace)
+        return Outcome()
+
+    def started(package: Package, *_: object) -> Service:
+        seen.append(package.root)
+        return Service("process", "1", 6789)
+
+    monkeypatch.chdir(simple.parent)
+    monkeypatch.setattr(cli, "_driven", driven)
+    monkeypatch.setattr("mlpkg.service.running.start", started)
+    monkeypatch.setattr("mlpkg.service.running.require_port", lambda *_: None)
+    assert cli.main(["run", "p", "--workspace", simple.name]) == 0, capsys.readouterr().err
+    assert seen == [simple, simple]
+
+
+def test_plan_says_little_when_it_is_asked_to(simple: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "-q", "--workspace", str(simple)]) == 0
+    assert capsys.readouterr().out == "p: lock render build tag push\n"
 
 
 def test_an_error_is_one_message_and_one_document(

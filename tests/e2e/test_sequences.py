@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,30 @@ def test_kept_layers_are_manifests_and_survive_in_the_registry(workspace: Worksp
         small = min(locked, key=lambda layer: layer.size)
         assert sum(len(piece) for piece in layers.read(client, small)) == small.size
         assert parse_digest(small.digest)
+
+
+def test_what_a_registry_lost_is_found_by_asking_and_pushed_again(workspace: Workspace) -> None:
+    shutil.copytree(workspace.package, workspace.folder / "examples" / "lost")
+    edit(
+        workspace.folder / "examples" / "lost" / "package.toml",
+        'name = "diabetes"\nversion',
+        'name = "lost"\nversion',
+    )
+    workspace.doit("push:lost")
+    digest = workspace.record("push.json", "lost")["digest"]
+    login = workspace.mlpkg("registry", "credentials", "--json").json()
+    pair = base64.b64encode(f"{login['username']}:{login['password']}".encode()).decode()
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{workspace.house.port}/v2/lost/manifests/{digest}",
+        method="DELETE",
+        headers={"Authorization": f"Basic {pair}"},
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.status == 202
+    assert workspace.mlpkg("push", "lost").done == []
+    run = workspace.mlpkg("push", "--check", "lost")
+    assert f"lost: 127.0.0.1:{workspace.house.port} has no {digest}" in run.err
+    assert run.done == ["push:lost"]
+    with client_of(workspace) as client:
+        assert client.tags("lost") == ["1.0.0"]
+    assert workspace.mlpkg("push", "--check", "lost").done == []
