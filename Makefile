@@ -8,12 +8,15 @@ WORKERS ?= auto
 .PHONY: demo test test-long lock-dev clean
 .DEFAULT_GOAL := demo
 
-# what mlpkg itself needs, and what the example trains with; pip brings uv (and what it needs to be told), uv the rest
+# What mlpkg itself needs, and what the example trains with. pip brings uv and tomli, uv the rest. The pip is that of
+# $(PYTHON) where it has one of 22.3 or later: one of its own would take longer to install than all that it installs.
+FIRST := install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/first.txt
 $(VENV)/usable: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("mlpkg needs Python 3.11 or newer; say which: make PYTHON=python3.13 …" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --without-pip $(VENV)
 	sed -n -e '/^uv==/,/[^\\]$$/p' -e '/^tomli==/,/[^\\]$$/p' requirements.txt > $(VENV)/first.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/first.txt
+	$(PYTHON) -m pip --python $(BIN)/python $(FIRST) 2>$(VENV)/pip.log || \
+		{ $(BIN)/python -m ensurepip >$(VENV)/pip.log && $(BIN)/python -m pip $(FIRST); }
 	$(BIN)/python .ci/install.py requirements.txt
 	$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@

@@ -32,8 +32,11 @@ def main(name: str) -> int:
     if not done.code:
         return 0
     print(f"uv cannot install {name}, pip tries:\n{done.reason}", file=sys.stderr)  # noqa: T201
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *options]
-    return subprocess.run(pip, check=False).returncode
+    python = [sys.executable, "-m"]
+    subprocess.run([*python, "ensurepip"], check=True, stdout=subprocess.DEVNULL)
+    return subprocess.run(
+        [*python, "pip", "install", "--disable-pip-version-check", *options], check=False
+    ).returncode
 
 
 if __name__ == "__main__":
