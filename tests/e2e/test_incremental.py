@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
+from tests.ports import free_port
 
-from .conftest import free_port, remove_traces
+from .conftest import remove_traces
 from .house import House, Workspace
 
 pytestmark = pytest.mark.mirror

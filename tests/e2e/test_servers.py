@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
+from tests.ports import free_port
 
-from .conftest import free_port
 from .house import House, Workspace
 
 pytestmark = [pytest.mark.mirror, pytest.mark.docker]
