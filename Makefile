@@ -36,11 +36,11 @@ test: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m "not long"
 
-# the tests that take minutes; never at once with others, because some of them use the whole machine
+# the tests that take minutes
 test-long: $(VENV)/ready
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m long
 
 # after a change of dependencies in pyproject.toml, requirements.in or requirements-dev.in
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet

@@ -12,7 +12,7 @@ from tests.ports import free_port
 
 from .house import House, Workspace
 
-pytestmark = [pytest.mark.mirror, pytest.mark.docker]
+pytestmark = [pytest.mark.mirror, pytest.mark.docker, pytest.mark.long]
 
 SAMPLE = Path(__file__).parents[2] / "examples/diabetes/sample.json"
 

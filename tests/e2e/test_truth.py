@@ -55,6 +55,7 @@ def test_requirements_that_change_while_they_are_locked_are_not_locked(
     assert "joblib==1.5.1 " in (workspace.package / "requirements.lock").read_text()
 
 
+@pytest.mark.long
 def test_a_committed_lock_serves_a_machine_with_nothing(
     house: House, pushed: Workspace, tmp_path: Path
 ) -> None:
