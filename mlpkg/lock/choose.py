@@ -13,7 +13,7 @@ from mlpkg.digest import Digest
 from mlpkg.errors import ChangedInput, LockError, MlpkgError
 from mlpkg.lock import layers
 from mlpkg.lock.inputs import inputs_digest, needs_python, runtime_requirements, suite_of
-from mlpkg.lockfile import Deb, PackageLock, Wheel, from_text, to_text
+from mlpkg.lockfile import Deb, PackageLock, from_text, to_text
 from mlpkg.platforms import PLATFORMS
 from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
@@ -89,22 +89,28 @@ def _write(path: Path, text: str) -> None:
 
 
 def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: Notify) -> PackageLock:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a run with nothing to do needs none
+
     spec = package.spec
     suite, platform = suite_of(spec), spec.image.platforms[0]
     python = debian.python_version(suite) if needs_python(spec) else ""
-    base, system = _choose_debs(package, old, notify)
-    chosen: tuple[Wheel, ...] = ()
-    if python:
-        notify(f"choosing Python packages for {platform}, Python {python}")
-        chosen = choose_wheels(
-            layers.requirements_of(package),
-            runtime=runtime_requirements(spec),
-            target=Target(python, platform, debian.glibc_version(suite)),
-            sources=layers.python_sources(package),
-            previous=old.wheels if old else (),
-        )
+    # uv waits for its index and this process for the mirror: neither needs what the other finds.
+    with ThreadPoolExecutor(1) as pool:
+        chosen = None
+        if python:
+            notify(f"choosing Python packages for {platform}, Python {python}")
+            chosen = pool.submit(
+                choose_wheels,
+                layers.requirements_of(package),
+                runtime=runtime_requirements(spec),
+                target=Target(python, platform, debian.glibc_version(suite)),
+                sources=layers.python_sources(package),
+                previous=old.wheels if old else (),
+            )
+        base, system = _choose_debs(package, old, notify)
+        wheels = chosen.result() if chosen else ()
     asked = tuple(sorted(spec.environment.debian))
-    return PackageLock(inputs, suite, platform, python, asked, base, system, chosen, ())
+    return PackageLock(inputs, suite, platform, python, asked, base, system, wheels, ())
 
 
 def _choose_debs(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlpkg import bytecode, debian, formats
 from mlpkg.bytecode import Interpreter
@@ -29,6 +31,9 @@ from mlpkg.wheels.requirements import Requirements, read_requirements
 from mlpkg.wheels.sources import WheelSources, wheel_sources
 from mlpkg.wheels.target import Target
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
 
 def blobs() -> Blobs:
     """The user's blob cache."""
@@ -46,23 +51,30 @@ def make_layers(
     compiled = bool(lock.python) and bytecode.is_native(lock.platform)
     keys = _layer_keys(lock, compiled=compiled)
     layers = {name: known for name, key in keys.items() if (known := _recall(name, key))} | dict(kept)
-    for name in ("base", "system"):
-        if name in keys and name not in layers:
-            layers[name] = _written(name, _debian_layer(package, lock, name), compiled=False)
     if set(keys) <= set(layers):
         return _remembered(keys, layers)
-    made = replace(lock, layers=tuple(layers.values()))
-    found = _interpreter(package, made, notify) if compiled else None
-    if compiled and found is None:
-        notify("the image's Python does not run here: its packages are not compiled, services start slower")
-        keys = _layer_keys(lock, compiled=False)
-    if "bytecode" in keys and "bytecode" not in layers:
-        layers["bytecode"] = _written(
-            "bytecode", _bytecode_layer(package, made, found, notify), compiled=True
-        )
-    if not set(keys) <= set(layers):
-        for name, stream in _wheel_layers(package, lock, found, notify):
-            layers[name] = _written(name, stream, compiled=found is not None)
+    with _installation(package, lock, notify) as wheels:
+        if not {name for name in keys if name.startswith("wheel")} <= set(layers):
+            wheels.begin()
+        for name in ("base", "system"):
+            if name in keys and name not in layers:
+                layers[name] = _written(name, _debian_layer(package, lock, name), compiled=False)
+        if set(keys) <= set(layers):
+            return _remembered(keys, layers)
+        made = replace(lock, layers=tuple(layers.values()))
+        found = _interpreter(package, made, notify) if compiled else None
+        if compiled and found is None:
+            notify(
+                "the image's Python does not run here: its packages are not compiled, services start slower"
+            )
+            keys = _layer_keys(lock, compiled=False)
+        if "bytecode" in keys and "bytecode" not in layers:
+            layers["bytecode"] = _written(
+                "bytecode", _bytecode_layer(package, made, found, notify), compiled=True
+            )
+        if not set(keys) <= set(layers):
+            for name, stream in _wheel_layers(wheels, found):
+                layers[name] = _written(name, stream, compiled=found is not None)
     return _remembered(keys, layers)
 
 
@@ -103,9 +115,8 @@ def _make_again(package: Package, lock: PackageLock, name: str, notify: Notify) 
         if name == "bytecode":
             found = {name: cache.write(_bytecode_layer(package, lock, python, notify))}
         else:
-            found = {
-                other: cache.write(stream) for other, stream in _wheel_layers(package, lock, python, notify)
-            }
+            with _installation(package, lock, notify) as wheels:
+                found = {other: cache.write(stream) for other, stream in _wheel_layers(wheels, python)}
     digest, size = found[name]
     if (digest, size) != (wanted.digest, wanted.size):
         raise DigestMismatch(
@@ -224,31 +235,63 @@ def _bytecode_layer(
     return tar_stream(bytecode.layer_bytecode(python, lower, cache=cache_folder()) if python else ())
 
 
-def _wheel_layers(
-    package: Package, lock: PackageLock, python: Interpreter | None, notify: Notify
-) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """One stream a layer: each heavy wheel, then all others. Valid only until the next one is asked for."""
+class _Installation:
+    """The lock's wheels in a folder of their own: uv fetches and unpacks them while other layers are made."""
+
+    def __init__(
+        self, package: Package, lock: PackageLock, folder: Path, pool: Executor, notify: Notify
+    ) -> None:
+        self.lock = lock
+        self._package, self._tree, self._pool, self._notify = package, folder / "tree", pool, notify
+        self._begun: Future[None] | None = None
+
+    def begin(self) -> Future[None]:
+        """Start it, where it was not started yet."""
+        if self._begun is None:
+            lock = self.lock
+            self._notify(
+                f"installing {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}"
+            )
+            self._begun = self._pool.submit(
+                install_wheels,
+                lock.wheels,
+                self._tree,
+                target=wheel_target(lock),
+                sources=python_sources(self._package),
+                notify=self._notify,
+            )
+        return self._begun
+
+    def tree(self) -> Path:
+        """Where they are installed, once they are. Raises what `install_wheels` raises."""
+        self.begin().result()
+        return self._tree
+
+
+@contextmanager
+def _installation(package: Package, lock: PackageLock, notify: Notify) -> Iterator[_Installation]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a run with nothing to do needs none
+
     folder = cache_folder() / "environments"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        tree = Path(temporary) / "tree"
-        doing = "installing and compiling" if python else "installing"
-        notify(f"{doing} {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}")
-        install_wheels(
-            lock.wheels, tree, target=wheel_target(lock), sources=python_sources(package), notify=notify
-        )
-        entries = environment_entries(tree, python=lock.python)
-        light: list[list[Entry]] = []
-        for wheel in lock.wheels:
-            found = entries[wheel.name]
-            if python:
-                found = [*found, *bytecode.wheel_bytecode(python, found, cache=cache_folder())]
-            if heavy(wheel):
-                yield f"wheel:{wheel.name}", tar_stream(_sorted(found))
-            else:
-                light.append(found)
-        if light:
-            yield "wheels", tar_stream(_sorted(chain.from_iterable(light)))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, ThreadPoolExecutor(1) as pool:
+        yield _Installation(package, lock, Path(temporary), pool, notify)
+
+
+def _wheel_layers(wheels: _Installation, python: Interpreter | None) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """One stream a layer: each heavy wheel, then all others. Valid only until the next one is asked for."""
+    entries = environment_entries(wheels.tree(), python=wheels.lock.python)
+    light: list[list[Entry]] = []
+    for wheel in wheels.lock.wheels:
+        found = entries[wheel.name]
+        if python:
+            found = [*found, *bytecode.wheel_bytecode(python, found, cache=cache_folder())]
+        if heavy(wheel):
+            yield f"wheel:{wheel.name}", tar_stream(_sorted(found))
+        else:
+            light.append(found)
+    if light:
+        yield "wheels", tar_stream(_sorted(chain.from_iterable(light)))
 
 
 def _sorted(entries: Iterable[Entry]) -> list[Entry]:

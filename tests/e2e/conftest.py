@@ -1,9 +1,11 @@
-"""One house for the whole session: the first run in it is cold, the registry starts once."""
+"""One house for each process that runs tests: the first run in any is cold, and a house's registry starts once.
+
+All processes of a run share the cache, as a user's workspaces do; the registry and its state are each one's own.
+"""
 
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,20 +14,16 @@ import pytest
 
 from mlpkg import engine
 from mlpkg.registry import container
+from tests.ports import free_port
+from tests.sharing import one_at_a_time, run_folder
 
 from .house import House, Workspace
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    house = House(folder / "cache", folder / "state", free_port())
+    house = House(run_folder(tmp_path_factory) / "house-cache", folder / "state", free_port())
     yield house
     keeper = house.workspace(folder / "keeper")
     keeper.mlpkg("registry", "down", code=None)
@@ -56,7 +54,9 @@ def remove_traces(port: int) -> None:
 def pushed(house: House, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace that was built and pushed. Tests only look at it."""
     workspace = house.workspace(tmp_path_factory.mktemp("pushed") / "workspace")
-    workspace.doit()
+    # Who comes first fills the cache; who comes second would else do the same beside it.
+    with one_at_a_time(house.cache):
+        workspace.doit()
     return workspace
 
 

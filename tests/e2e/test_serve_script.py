@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .conftest import free_port
+from tests.ports import free_port
 
 SCRIPT = """
 import json, os

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
+from tests.ports import free_port
 
-from .conftest import free_port
 from .house import House, Workspace
 
-pytestmark = [pytest.mark.mirror, pytest.mark.docker]
+pytestmark = [pytest.mark.mirror, pytest.mark.docker, pytest.mark.long]
 
 SAMPLE = Path(__file__).parents[2] / "examples/diabetes/sample.json"
 

@@ -18,8 +18,9 @@ from mlpkg import engine
 from mlpkg.registry import container
 from mlpkg.service import running as service
 from mlpkg.spec import workspace
+from tests.ports import free_port
 
-from .conftest import free_port, remove_traces
+from .conftest import remove_traces
 from .house import House, Workspace
 
 pytestmark = pytest.mark.mirror

@@ -16,6 +16,7 @@ from mlpkg.remote import retry
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.ports import free_port
 
 CREDENTIALS = Credentials(USER, PASSWORD)
 
@@ -88,9 +89,7 @@ def registry(site: Site) -> Iterator[Registry]:
 
 
 def _process(folder: Path, credentials: Credentials | None, program: Path) -> Iterator[Site]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     storage = folder / "storage"
     config = _CONFIG.format(port=port, storage=storage)
     if credentials:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.runtime.requirements import REQUIREMENTS
+from tests.sharing import one_at_a_time
 
 from .serving import Launch
 
@@ -41,19 +42,24 @@ def oracle_python(pytestconfig: pytest.Config) -> Path:
     key = hashlib.sha256("\n".join([sys.version, *ORACLE]).encode()).hexdigest()[:12]
     folder = Path(pytestconfig.cache.mkdir("scoring-oracle")) / key
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        from uv import find_uv_bin
-
-        environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-        uv = find_uv_bin()
-        base = os.path.realpath(sys.executable)
-        subprocess.run(
-            [uv, "venv", "-q", "--clear", "-p", base, str(folder)], check=True, env=environ, timeout=60
-        )
-        install = [uv, "pip", "install", "-q", "-p", str(python), *ORACLE]
-        subprocess.run(install, check=True, env=environ, timeout=600)
-        (folder / "complete").touch()
+    with one_at_a_time(folder):
+        if not (folder / "complete").exists():
+            _install_oracle(folder, python)
     return python
+
+
+def _install_oracle(folder: Path, python: Path) -> None:
+    from uv import find_uv_bin
+
+    environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+    uv = find_uv_bin()
+    base = os.path.realpath(sys.executable)
+    subprocess.run(
+        [uv, "venv", "-q", "--clear", "-p", base, str(folder)], check=True, env=environ, timeout=60
+    )
+    install = [uv, "pip", "install", "-q", "-p", str(python), *ORACLE]
+    subprocess.run(install, check=True, env=environ, timeout=600)
+    (folder / "complete").touch()
 
 
 @pytest.fixture

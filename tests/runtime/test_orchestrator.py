@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from .serving import Launch, Reply, Running, free_port, serving, wait_for_exit, wait_until_healthy
+from tests.ports import free_port
+
+from .serving import Launch, Reply, Running, serving, wait_for_exit, wait_until_healthy
 
 SCRIPT = """
 import json, os, re, signal, time
@@ -324,9 +326,7 @@ def test_workers_do_not_outlive_the_front(launch: Launch, script: str) -> None:
 
 
 def test_separate_health_port(launch: Launch, script: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     both = with_environment(launch, SEPERATE_HEALTH_ENDPOINT="true", HEALTH_PORT=str(port))
     with serving(both, "ours", script) as server:
         assert replace(server, port=port).ask("GET", "/").body == b"Healthy"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .serving import Launch, Running, free_port, serving, wait_for_exit, wait_until_healthy
+from tests.ports import free_port
+
+from .serving import Launch, Running, serving, wait_for_exit, wait_until_healthy
 from .test_contract import compare
 
 ECHO = "def init(): pass\ndef run(data): return data\n"
