@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mlpkg.errors import UsageError
 from mlpkg.local.venv import LockedEnvironment, host_environment
-from mlpkg.lock import layers
+from mlpkg.lock import materials
 from mlpkg.lock.choose import current_lock
 from mlpkg.lock.inputs import runtime_requirements
 from mlpkg.plan import plan, resources, servers
@@ -29,11 +29,11 @@ def python(package: Package, notify: Notify) -> Path:
     lock = current_lock(package)
     locked = LockedEnvironment(
         lock.wheels,
-        layers.requirements_of(package),
+        materials.requirements_of(package),
         runtime_requirements(package.spec),
-        layers.wheel_target(lock),
+        materials.wheel_target(lock),
     )
-    return host_environment(locked, package.records, sources=layers.python_sources(package), notice=notify)
+    return host_environment(locked, package.records, sources=materials.python_sources(package), notice=notify)
 
 
 def command(

@@ -11,8 +11,9 @@ from pathlib import Path
 from mlpkg import debian, formats
 from mlpkg.digest import Digest
 from mlpkg.errors import ChangedInput, LockError, MlpkgError
-from mlpkg.lock import layers
+from mlpkg.lock import layers, materials
 from mlpkg.lock.inputs import inputs_digest, needs_python, runtime_requirements, suite_of
+from mlpkg.lock.layers import Kept, Making
 from mlpkg.lockfile import Deb, PackageLock, from_text, to_text
 from mlpkg.platforms import PLATFORMS
 from mlpkg.progress import Notify
@@ -47,10 +48,12 @@ def current_lock(package: Package) -> PackageLock:
     return lock
 
 
-def make_lock(package: Package, *, upgrade: bool, notify: Notify) -> tuple[PackageLock, str]:
+def make_lock(
+    package: Package, *, upgrade: bool, notify: Notify, kept: Kept | None = None
+) -> tuple[PackageLock, str]:
     """The package's lock, chosen where it must be, its layers in the cache; and what was done.
 
-    Writes package.lock and requirements.lock only where they change.
+    `kept` reads layers that this machine's cache lacks and a registry may have. Writes package.lock and requirements.lock only where they change.
     Raises LockError, Unreachable, and ChangedInput when a requirements file changes meanwhile.
     """
     inputs = inputs_digest(package)
@@ -65,7 +68,7 @@ def make_lock(package: Package, *, upgrade: bool, notify: Notify) -> tuple[Packa
         fits = old is not None and old.inputs == inputs
         chosen = old if old and fits else _choose(package, old, inputs, notify)
         done = "layers made anew (another layer format)" if fits else "chosen"
-        lock = _with_layers(package, chosen, old, notify)
+        lock = _with_layers(Making(package, chosen, notify, kept), old)
     if inputs_digest(package) != inputs:
         raise ChangedInput(
             f"{package.shown}: the requirements changed while they were locked", hint="run it again"
@@ -101,10 +104,10 @@ def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: N
             notify(f"choosing Python packages for {platform}, Python {python}")
             chosen = pool.submit(
                 choose_wheels,
-                layers.requirements_of(package),
+                materials.requirements_of(package),
                 runtime=runtime_requirements(spec),
                 target=Target(python, platform, debian.glibc_version(suite)),
-                sources=layers.python_sources(package),
+                sources=materials.python_sources(package),
                 previous=old.wheels if old else (),
             )
         base, system = _choose_debs(package, old, notify)
@@ -125,7 +128,7 @@ def _choose_debs(
         return old.base, old.system
     notify(f"choosing Debian packages of {suite} for {platform}")
     mirrors = debian.choose_mirrors(package.settings.debian, folder=package.root)
-    index = debian.load_index(mirrors, suite, PLATFORMS[platform].debian, layers.deb_cache())
+    index = debian.load_index(mirrors, suite, PLATFORMS[platform].debian, materials.deb_cache())
     for missing in index.missing:
         notify(f"the mirror has no {missing}: security updates may be missing")
     base = (
@@ -136,14 +139,15 @@ def _choose_debs(
     return base, debian.resolve(index, spec.environment.debian, present=base) if wanted else ()
 
 
-def _with_layers(package: Package, lock: PackageLock, old: PackageLock | None, notify: Notify) -> PackageLock:
+def _with_layers(making: Making, old: PackageLock | None) -> PackageLock:
     """The lock with its layers; those whose contents and format did not move keep their digest unread."""
-    kept = {
+    lock = making.lock
+    same = {
         layer.name: layer
         for layer in (old.layers if old else ())
         if old and formats.is_current(layer.name, layer.format) and _same_contents(layer.name, lock, old)
     }
-    return replace(lock, layers=layers.make_layers(package, lock, kept, notify))
+    return replace(lock, layers=layers.make_layers(making, same))
 
 
 def _same_contents(name: str, new: PackageLock, old: PackageLock) -> bool:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpkg import bytecode, debian, formats
 from mlpkg.bytecode import Interpreter
-from mlpkg.digest import Digest, framed, parse_digest
-from mlpkg.errors import DigestMismatch, MlpkgError
-from mlpkg.layer import Entry, tar_stream
-from mlpkg.lockfile import Deb, LockedLayer, PackageLock
+from mlpkg.digest import Descriptor, Digest, framed, parse_digest
+from mlpkg.errors import DigestMismatch, LockError, MlpkgError
+from mlpkg.layer import MEDIA_TYPE, Entry, tar_stream
+from mlpkg.lock.materials import fetch_debs, python_sources, wheel_target
+from mlpkg.lockfile import LockedLayer, PackageLock
+from mlpkg.plan.plan import site_packages
 from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
 from mlpkg.store.blobs import Blobs, cache_folder
@@ -27,12 +29,30 @@ from mlpkg.store.records import write_atomically
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.install import install_wheels
 from mlpkg.wheels.locked import heavy
-from mlpkg.wheels.requirements import Requirements, read_requirements
-from mlpkg.wheels.sources import WheelSources, wheel_sources
-from mlpkg.wheels.target import Target
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+
+
+Kept = Callable[[Descriptor], Iterator[bytes]]
+"""Reads a locked layer from where it is kept besides the cache. Raises MlpkgError where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How locked layers are made: for which package, by which lock, telling whom, and where else they may lie."""
+
+    package: Package
+    lock: PackageLock
+    notify: Notify
+    kept: Kept | None = None
+
+    def interpreter(self) -> Interpreter | None:
+        """The image's Python, able to run here; needs the base layer."""
+        base = ensure_layer(self, "base")
+        return bytecode.interpreter(
+            base, python=self.lock.python, platform=self.lock.platform, cache=cache_folder()
+        )
 
 
 def blobs() -> Blobs:
@@ -40,82 +60,92 @@ def blobs() -> Blobs:
     return Blobs(cache_folder() / "blobs")
 
 
-def make_layers(
-    package: Package, lock: PackageLock, kept: Mapping[str, LockedLayer], notify: Notify
-) -> tuple[LockedLayer, ...]:
+def make_layers(making: Making, kept: Mapping[str, LockedLayer]) -> tuple[LockedLayer, ...]:
     """All locked layers of a lock, in the image's order; those not `kept` are made, into the cache.
 
     What was made once on this machine, for any package, is remembered by its contents and not made again.
     Python is compiled where this machine can run the image's (decision 5).
     """
+    lock = making.lock
     compiled = bool(lock.python) and bytecode.is_native(lock.platform)
     keys = _layer_keys(lock, compiled=compiled)
     layers = {name: known for name, key in keys.items() if (known := _recall(name, key))} | dict(kept)
     if set(keys) <= set(layers):
         return _remembered(keys, layers)
-    with _installation(package, lock, notify) as wheels:
+    with _installation(making) as wheels:
         if not {name for name in keys if name.startswith("wheel")} <= set(layers):
             wheels.begin()
         for name in ("base", "system"):
             if name in keys and name not in layers:
-                layers[name] = _written(name, _debian_layer(package, lock, name), compiled=False)
+                layers[name] = _written(name, _debian_layer(making, name), compiled=False)
         if set(keys) <= set(layers):
             return _remembered(keys, layers)
-        made = replace(lock, layers=tuple(layers.values()))
-        found = _interpreter(package, made, notify) if compiled else None
+        made = replace(making, lock=replace(lock, layers=tuple(layers.values())))
+        found = made.interpreter() if compiled else None
         if compiled and found is None:
-            notify(
+            making.notify(
                 "the image's Python does not run here: its packages are not compiled, services start slower"
             )
             keys = _layer_keys(lock, compiled=False)
         if "bytecode" in keys and "bytecode" not in layers:
-            layers["bytecode"] = _written(
-                "bytecode", _bytecode_layer(package, made, found, notify), compiled=True
-            )
+            layers["bytecode"] = _written("bytecode", _bytecode_layer(made, found), compiled=True)
         if not set(keys) <= set(layers):
             for name, stream in _wheel_layers(wheels, found):
                 layers[name] = _written(name, stream, compiled=found is not None)
     return _remembered(keys, layers)
 
 
-def ensure_layer(package: Package, lock: PackageLock, name: str, notify: Notify) -> Path:
-    """The cached blob of a locked layer, made again where the cache lacks it.
+def ensure_layer(making: Making, name: str) -> Path:
+    """The cached blob of a locked layer: where the cache lacks it, read from where it is kept, else made again.
 
     Raises DigestMismatch when the layer made here is not the locked one, and what fetching raises.
     """
-    wanted = lock.layer(name)
+    wanted = making.lock.layer(name)
     # Uploads run in threads; several may lack layers that one installation makes.
     with _making:
-        if not blobs().has(wanted.digest, wanted.size):
-            _make_again(package, lock, name, notify)
+        if not blobs().has(wanted.digest, wanted.size) and not _taken(making, wanted):
+            _make_again(making, name)
     return blobs().path(wanted.digest)
 
 
 _making = threading.RLock()
 
 
-def _make_again(package: Package, lock: PackageLock, name: str, notify: Notify) -> None:
+def _taken(making: Making, wanted: LockedLayer) -> bool:
+    """Bring a layer into the cache from where it is kept; False where it is not, or cannot be read."""
+    if making.kept is None:
+        return False
+    try:
+        blobs().write(making.kept(Descriptor(MEDIA_TYPE, wanted.digest, wanted.size)))
+    except MlpkgError:
+        return False
+    making.notify(f"layer {wanted.name}: not in the local cache, taken from the registry")
+    return True
+
+
+def _make_again(making: Making, name: str) -> None:
+    package, lock = making.package, making.lock
     wanted, cache = lock.layer(name), blobs()
     if not formats.is_current(name, wanted.format):
         raise MlpkgError(
             f"layer {name} of {package.shown} was made by the rules {wanted.format!r}, which this version does not know",
             hint=f"run `mlpkg lock {package.name}`, or use the mlpkg that locked it",
         )
-    notify(f"layer {name}: not in the local cache, making it from the lock")
+    making.notify(f"layer {name}: not in the local cache, making it from the lock")
     if name in ("base", "system"):
-        found = {name: cache.write(_debian_layer(package, lock, name))}
+        found = {name: cache.write(_debian_layer(making, name))}
     else:
         compiled = formats.BYTECODE in wanted.format
-        python = _interpreter(package, lock, notify) if compiled else None
+        python = making.interpreter() if compiled else None
         if compiled and python is None:
             raise MlpkgError(
                 f"layer {name} of {package.shown} holds Python compiled for {lock.platform}, which does not run here",
                 hint=f"push from a {lock.platform} machine first, or use that machine's cache",
             )
         if name == "bytecode":
-            found = {name: cache.write(_bytecode_layer(package, lock, python, notify))}
+            found = {name: cache.write(_bytecode_layer(making, python))}
         else:
-            with _installation(package, lock, notify) as wheels:
+            with _installation(making) as wheels:
                 found = {other: cache.write(stream) for other, stream in _wheel_layers(wheels, python)}
     digest, size = found[name]
     if (digest, size) != (wanted.digest, wanted.size):
@@ -176,89 +206,40 @@ def _written(name: str, stream: Iterator[bytes], *, compiled: bool) -> LockedLay
     return LockedLayer(name, digest, size, formats.layer_format(name, compiled=compiled))
 
 
-def fetch_debs(package: Package, debs: tuple[Deb, ...]) -> tuple[Path, ...]:
-    """The .deb files, from the cache or a mirror, checked by size and digest."""
-    mirrors = (
-        None if _all_cached(debs) else debian.choose_mirrors(package.settings.debian, folder=package.root)
-    )
-    if mirrors is None:
-        return tuple(deb_cache() / "sha256" / deb.digest.removeprefix("sha256:") for deb in debs)
-    return debian.fetch_debs(mirrors, debs, deb_cache())
+def _debian_layer(making: Making, name: str) -> Iterator[bytes]:
+    debs = making.lock.base if name == "base" else making.lock.system
+    placed = list(zip(debs, fetch_debs(making.package, debs), strict=True))
+    return tar_stream(debian.layer_entries(placed, suite=making.lock.suite, with_base=name == "base"))
 
 
-def deb_cache() -> Path:
-    """Where .debs and package indexes are kept."""
-    return cache_folder() / "debian"
-
-
-def requirements_of(package: Package) -> Requirements:
-    """The package's requirements file, read with all that it includes. Raises LockError."""
-    name = package.spec.environment.requirements
-    return read_requirements(package.folder / name if name else None, folder=package.folder)
-
-
-def python_sources(package: Package) -> WheelSources:
-    """Where the package's wheels come from: mlpkg.toml, the requirements file, uv's or pip's configuration."""
-    return wheel_sources(package.settings.python, requirements_of(package), folder=package.root)
-
-
-def wheel_target(lock: PackageLock) -> Target:
-    """What the image's wheels must run on."""
-    return Target(lock.python, lock.platform, debian.glibc_version(lock.suite))
-
-
-def _all_cached(debs: Iterable[Deb]) -> bool:
-    cache = Blobs(deb_cache())
-    return all(cache.has(deb.digest, deb.size) for deb in debs)
-
-
-def _debian_layer(package: Package, lock: PackageLock, name: str) -> Iterator[bytes]:
-    debs = lock.base if name == "base" else lock.system
-    paths = fetch_debs(package, debs)
-    placed = list(zip(debs, paths, strict=True))
-    return tar_stream(debian.layer_entries(placed, suite=lock.suite, with_base=name == "base"))
-
-
-def _interpreter(package: Package, lock: PackageLock, notify: Notify) -> Interpreter | None:
-    """The image's Python, able to run here; needs the base layer."""
-    base = ensure_layer(package, lock, "base", notify)
-    return bytecode.interpreter(base, python=lock.python, platform=lock.platform, cache=cache_folder())
-
-
-def _bytecode_layer(
-    package: Package, lock: PackageLock, python: Interpreter | None, notify: Notify
-) -> Iterator[bytes]:
+def _bytecode_layer(making: Making, python: Interpreter | None) -> Iterator[bytes]:
     """The standard library (and Debian's own Python packages), compiled."""
-    notify("compiling the image's standard library")
-    names = [name for name in ("base", "system") if any(layer.name == name for layer in lock.layers)]
-    lower = [ensure_layer(package, lock, name, notify) for name in names]
+    making.notify("compiling the image's standard library")
+    held = {layer.name for layer in making.lock.layers}
+    lower = [ensure_layer(making, name) for name in ("base", "system") if name in held]
     return tar_stream(bytecode.layer_bytecode(python, lower, cache=cache_folder()) if python else ())
 
 
 class _Installation:
     """The lock's wheels in a folder of their own: uv fetches and unpacks them while other layers are made."""
 
-    def __init__(
-        self, package: Package, lock: PackageLock, folder: Path, pool: Executor, notify: Notify
-    ) -> None:
-        self.lock = lock
-        self._package, self._tree, self._pool, self._notify = package, folder / "tree", pool, notify
+    def __init__(self, making: Making, folder: Path, pool: Executor) -> None:
+        self.lock = making.lock
+        self._making, self._tree, self._pool = making, folder / "tree", pool
         self._begun: Future[None] | None = None
 
     def begin(self) -> Future[None]:
         """Start it, where it was not started yet."""
         if self._begun is None:
-            lock = self.lock
-            self._notify(
-                f"installing {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}"
-            )
+            lock, notify = self.lock, self._making.notify
+            notify(f"installing {len(lock.wheels)} Python packages for {lock.platform}, Python {lock.python}")
             self._begun = self._pool.submit(
                 install_wheels,
                 lock.wheels,
                 self._tree,
                 target=wheel_target(lock),
-                sources=python_sources(self._package),
-                notify=self._notify,
+                sources=python_sources(self._making.package),
+                notify=notify,
             )
         return self._begun
 
@@ -269,18 +250,19 @@ class _Installation:
 
 
 @contextmanager
-def _installation(package: Package, lock: PackageLock, notify: Notify) -> Iterator[_Installation]:
+def _installation(making: Making) -> Iterator[_Installation]:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a run with nothing to do needs none
 
     folder = cache_folder() / "environments"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary, ThreadPoolExecutor(1) as pool:
-        yield _Installation(package, lock, Path(temporary), pool, notify)
+        yield _Installation(making, Path(temporary), pool)
 
 
 def _wheel_layers(wheels: _Installation, python: Interpreter | None) -> Iterator[tuple[str, Iterator[bytes]]]:
     """One stream a layer: each heavy wheel, then all others. Valid only until the next one is asked for."""
     entries = environment_entries(wheels.tree(), python=wheels.lock.python)
+    _refuse_server(entries, site_packages(wheels.lock.python))
     light: list[list[Entry]] = []
     for wheel in wheels.lock.wheels:
         found = entries[wheel.name]
@@ -294,17 +276,31 @@ def _wheel_layers(wheels: _Installation, python: Interpreter | None) -> Iterator
         yield "wheels", tar_stream(_sorted(chain.from_iterable(light)))
 
 
+def _refuse_server(entries: Mapping[str, Sequence[Entry]], site: str) -> None:
+    """Raise LockError for packages with files at the place of the server that ships in images.
+
+    The server's layer lies above theirs, but what it does not overwrite (a compiled file) would be loaded instead.
+    """
+    for name, held in entries.items():
+        for entry in held:
+            if entry.path.startswith((f"{site}/mlpkg/", f"{site}/mlpkg.")):
+                raise LockError(
+                    f"the Python package {name} holds /{entry.path}, which is the place of the image's server",
+                    hint="remove it from the requirements: the image brings its own server",
+                )
+
+
 def _sorted(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def read_layer(package: Package, lock: PackageLock, name: str, notify: Notify) -> Iterator[bytes]:
+def read_layer(making: Making, name: str) -> Iterator[bytes]:
     """A locked layer's bytes; a damaged blob in the cache is made anew once."""
-    wanted = lock.layer(name)
-    path = ensure_layer(package, lock, name, notify)
+    wanted = making.lock.layer(name)
+    path = ensure_layer(making, name)
     if not _is_whole(path, wanted.digest):
         path.unlink(missing_ok=True)
-        ensure_layer(package, lock, name, notify)
+        ensure_layer(making, name)
     return blobs().read(wanted.digest)
 
 

@@ -16,6 +16,7 @@ from mlpkg.builders.archive import archive
 from mlpkg.builders.sources import layer_stream, sources_of
 from mlpkg.errors import LockError, MlpkgError
 from mlpkg.lock import choose, layers
+from mlpkg.lock.layers import Making
 from mlpkg.lockfile import PackageLock
 from mlpkg.plan.plan import plan
 from mlpkg.plan.resources import data_folder
@@ -46,7 +47,7 @@ class BundledSource:
         image = direct.build(plan(package.spec, locked, snapshot(package)), sources, None, {}).image
 
         def read_locked(name: str) -> Iterator[bytes]:
-            return layers.read_layer(package, locked, name, self.notify)
+            return layers.read_layer(Making(package, locked, self.notify), name)
 
         stream = archive(image, lambda layer: layer_stream(layer, sources, read_locked), [IMAGE_NAME])
         return image.config_descriptor().digest, stream
@@ -77,13 +78,13 @@ class BundledSource:
     def _made(self, package: Package, *, upgrade: bool) -> PackageLock:
         locked, _ = choose.make_lock(package, upgrade=upgrade, notify=self.notify)
         for layer in locked.layers:
-            layers.ensure_layer(package, locked, layer.name, self.notify)
+            layers.ensure_layer(Making(package, locked, self.notify), layer.name)
         return locked
 
 
 def _take_program(package: Package, locked: PackageLock, target: Path) -> None:
     """Out of the system layer, whose digest the lock holds. Written aside and renamed."""
-    path = layers.ensure_layer(package, locked, "system", lambda _: None)
+    path = layers.ensure_layer(Making(package, locked, lambda _: None), "system")
     with tarfile.open(path) as archive:
         member = archive.extractfile(PROGRAM)
         if member is None:

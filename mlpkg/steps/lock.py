@@ -56,10 +56,11 @@ def products(package: Package) -> tuple[Path, ...]:
 
 def _lock(package: Package, *, upgrade: bool) -> Done:
     from mlpkg.lock import choose  # noqa: PLC0415 - loads what chooses
+    from mlpkg.registry.destination import kept_layers  # noqa: PLC0415
 
     want = wanted(package)
     inputs = file_states(package, (package.relative(path) for path in requirement_files(package)))
-    lock, done = choose.make_lock(package, upgrade=upgrade, notify=note)
+    lock, done = choose.make_lock(package, upgrade=upgrade, notify=note, kept=kept_layers(package.settings))
     require_unchanged(package, inputs)
     outputs = (package.lock_path, *((package.requirements_lock_path,) if lock.wheels else ()))
     write_record(_HERE, package, want, Consumed(inputs, outputs))

@@ -154,11 +154,14 @@ def _blobs(package: Package, image: Image) -> list[Any]:
     from functools import partial  # noqa: PLC0415
 
     from mlpkg.builders.sources import layer_stream, sources_of  # noqa: PLC0415
-    from mlpkg.lock.layers import read_layer  # noqa: PLC0415
+    from mlpkg.lock.layers import Making, read_layer  # noqa: PLC0415
+    from mlpkg.registry.destination import kept_layers  # noqa: PLC0415
     from mlpkg.remote.blob import Blob  # noqa: PLC0415
 
     def locked(name: str) -> Any:
-        return read_layer(package, build.image_lock(package), name, note)
+        return read_layer(
+            Making(package, build.image_lock(package), note, kept_layers(package.settings)), name
+        )
 
     sources = sources_of(package)
     return [Blob(layer.descriptor, partial(layer_stream, layer, sources, locked)) for layer in image.layers]

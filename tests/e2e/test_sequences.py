@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,14 @@ def test_what_a_registry_lost_is_found_by_asking_and_pushed_again(workspace: Wor
     with client_of(workspace) as client:
         assert client.tags("lost") == ["1.0.0"]
     assert workspace.mlpkg("push", "--check", "lost").done == []
+
+
+def test_a_machine_without_a_cache_takes_locked_layers_from_the_registry(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """To lock other wheels the image's Python is needed, which lies in the base layer."""
+    bare = Workspace(workspace.folder, replace(workspace.house, cache=tmp_path / "cache"))
+    edit(bare.package / "requirements.txt", "joblib==1.5.2", "joblib==1.5.1")
+    run = bare.doit("lock")
+    assert "layer base: not in the local cache, taken from the registry" in run.out + run.err
+    assert "making it from the lock" not in run.out + run.err

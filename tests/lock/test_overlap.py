@@ -12,6 +12,7 @@ import pytest
 from mlpkg.digest import sha256
 from mlpkg.errors import LockError
 from mlpkg.lock import choose, layers
+from mlpkg.lock.layers import Making
 from mlpkg.lockfile import Deb, PackageLock, Wheel
 from mlpkg.spec import workspace
 from mlpkg.spec.workspace import Package
@@ -79,7 +80,7 @@ def test_wheels_are_installed_while_the_base_is_made(
     meet(monkeypatch, (layers, "install_wheels", None), (layers, "_debian_layer", iter([b"base"])))
     monkeypatch.setattr("mlpkg.bytecode.is_native", lambda _: False)
     monkeypatch.setattr(layers, "environment_entries", lambda *_, **__: entries)
-    made = layers.make_layers(package, lock_of(package), {}, lambda _: None)
+    made = layers.make_layers(Making(package, lock_of(package), lambda _: None), {})
     assert [layer.name for layer in made] == ["base", "wheels"]
     assert made[0].digest == sha256(b"base")
 
@@ -90,7 +91,7 @@ def test_nothing_stays_when_the_base_cannot_be_made(
     meet(monkeypatch, (layers, "install_wheels", None), (layers, "_debian_layer", LockError("gone")))
     before = threading.active_count()
     with pytest.raises(LockError, match="gone"):
-        layers.make_layers(package, lock_of(package), {}, lambda _: None)
+        layers.make_layers(Making(package, lock_of(package), lambda _: None), {})
     assert threading.active_count() == before
     assert list((tmp_path / "cache" / "environments").iterdir()) == []
 
@@ -104,7 +105,7 @@ def test_layers_that_are_known_install_nothing(package: Package, monkeypatch: py
     monkeypatch.setattr(layers, "_debian_layer", base)
     monkeypatch.setattr("mlpkg.bytecode.is_native", lambda _: False)
     monkeypatch.setattr(layers, "environment_entries", lambda *_, **__: {"alpha": []})
-    first = layers.make_layers(package, lock_of(package), {}, said.append)
+    first = layers.make_layers(Making(package, lock_of(package), said.append), {})
     assert said == ["installing 1 Python packages for linux/amd64, Python 3.13"]
-    assert layers.make_layers(package, lock_of(package), {}, said.append) == first
+    assert layers.make_layers(Making(package, lock_of(package), said.append), {}) == first
     assert len(said) == 1
