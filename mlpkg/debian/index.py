@@ -87,11 +87,6 @@ class PackageIndex:
     archives: tuple[Archive, ...]
     missing: tuple[str, ...] = ()
 
-    @property
-    def releases(self) -> tuple[str, ...]:
-        """The suites that are in the index."""
-        return tuple(archive.suite for archive in self.archives)
-
     def package(self, name: str) -> Package | None:
         """The newest version of that name; of two equal ones the main archive's."""
         found = [package for archive in self.archives for package in archive.packages(name)]
