@@ -6,8 +6,8 @@ that the recipe names.
 
 Format (POSIX.1-1988 ustar; POSIX.1-2001 pax records only for what ustar cannot hold): owner 0:0 without
 names, mode as given, one constant time, no device numbers, no access or change times, no extended
-attributes; two zero blocks at the end and no further padding. Python's `tarfile` is not used: its bytes
-differ between versions (device fields before and after 3.9).
+attributes; two zero blocks at the end and no further padding. Python's `tarfile` writes other bytes, which
+have changed before (device fields, in 3.9): docs/decisions/0012-libraries-or-reasons.md.
 """
 
 from __future__ import annotations

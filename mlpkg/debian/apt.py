@@ -14,7 +14,6 @@ from pathlib import Path
 _ONE_LINE = re.compile(
     r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>.*)"
 )
-_FIELD = re.compile(r"(?P<key>[^\s:#][^\s:]*):[ \t]*(?P<value>.*)")
 _TOKEN = re.compile(
     r'\s+|//[^\n]*|#[^\n]*|/\*.*?\*/|(?P<text>"[^"]*")|(?P<sign>[{};])|(?P<word>[^\s{};"]+)', re.DOTALL
 )
@@ -60,34 +59,18 @@ def parse_one_line(text: str) -> Iterator[Source]:
 
 def parse_deb822(text: str) -> Iterator[Source]:
     """The enabled ``deb`` stanzas of a ``.sources`` file, one value for each address and suite."""
-    for stanza in re.split(r"\n[ \t]*\n", text):
-        fields = _fields(stanza)
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in (
-            "no",
-            "false",
-            "0",
-        ):
-            continue
-        for uri in fields.get("uris", "").split():
-            for suite in fields.get("suites", "").split():
-                yield Source(
-                    uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", "")
-                )
+    from debian.deb822 import Deb822  # noqa: PLC0415
 
-
-def _fields(stanza: str) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    key = ""
-    for line in stanza.splitlines():
-        if line.startswith("#"):
+    for fields in Deb822.iter_paragraphs(text, use_apt_pkg=False):
+        enabled = fields.get("Enabled", "yes").lower() not in ("no", "false", "0")
+        if not enabled or "deb" not in fields.get("Types", "").split():
             continue
-        if line[:1] in (" ", "\t") and key:
-            # A line with a lone dot stands for an empty one (deb822(5)).
-            fields[key] += "\n" + ("" if line.strip() == "." else line.strip())
-        elif match := _FIELD.match(line):
-            key = match["key"].lower()
-            fields[key] = match["value"].strip()
-    return fields
+        # A line with a lone dot stands for an empty one (deb822(5)).
+        lines = (line.strip() for line in fields.get("Signed-By", "").splitlines())
+        signed_by = "\n".join("" if line == "." else line for line in lines)
+        for uri in fields.get("URIs", "").split():
+            for suite in fields.get("Suites", "").split():
+                yield Source(uri, suite, tuple(fields.get("Components", "").split()), signed_by)
 
 
 def parse_settings(text: str) -> dict[str, str]:

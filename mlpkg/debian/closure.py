@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from mlpkg.debian.index import Package, PackageIndex, provides
-from mlpkg.debian.relation import Alternatives, Relation, parse_relations
+from mlpkg.debian.index import Package, PackageIndex, provides, relations
+from mlpkg.debian.relation import Alternatives, Relation
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Deb
 
@@ -117,7 +117,7 @@ def _named(search: _Search, name: str) -> list[Package]:
 def _needed(search: _Search, parent: Package) -> list[Package]:
     """The packages that the parent needs and that were not chosen yet; they are, afterwards."""
     found: list[Package] = []
-    for group in _groups(parent):
+    for group in relations(parent, parent.pre_depends, parent.depends):
         if _met(search.chosen, group) or _is_for_scripts(parent, group):
             continue
         package = _first(search.index, group)
@@ -133,13 +133,6 @@ def _needed(search: _Search, parent: Package) -> list[Package]:
             search.chosen[package.name] = package
             found.append(package)
     return found
-
-
-def _groups(package: Package) -> tuple[Alternatives, ...]:
-    try:
-        return (*parse_relations(package.pre_depends), *parse_relations(package.depends))
-    except ValueError as error:
-        raise LockError(f"{package.name} {package.version}: {error}") from error
 
 
 def _is_for_scripts(parent: Package, group: Alternatives) -> bool:
@@ -171,7 +164,7 @@ def _first(index: PackageIndex, group: Alternatives) -> Package | None:
 def _check_conflicts(chosen: dict[str, Package]) -> None:
     clashes = []
     for package in chosen.values():
-        for group in (*parse_relations(package.conflicts), *parse_relations(package.breaks)):
+        for group in relations(package, package.conflicts, package.breaks):
             relation = group[0]
             others = (other for other in chosen.values() if other.name != package.name)
             for other in others:

@@ -1,24 +1,25 @@
-"""The inside of a .deb file, read once from front to back (deb(5)); checked against the lock on the way.
+"""The inside of a .deb file (deb(5)), of which nothing is believed before its digest is the lock's.
 
-A .deb is an ar archive of ``debian-binary``, ``control.tar`` and ``data.tar``. Python's `tarfile` reads
-these well; it is only for writing that its bytes are not stable enough.
+A .deb is an ar archive of ``debian-binary``, ``control.tar`` and ``data.tar``: python-debian and `tarfile`
+read these well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from mlpkg.errors import DigestMismatch, MlpkgError
 from mlpkg.lockfile import Deb
 
 if TYPE_CHECKING:
     import tarfile
+
+    from debian.arfile import ArMember
 
 CHUNK = 1 << 20
 CONTROL_LIMIT = 1 << 20
@@ -60,112 +61,55 @@ class Member:
             raise MlpkgError(f"{self.package}: /{self.path} ends too early")
 
 
-class _Hashed(io.RawIOBase):
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.state = hashlib.sha256()
-        self.size = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(size)
-        self.state.update(piece)
-        self.size += len(piece)
-        return piece
-
-
-class _Section(io.RawIOBase):
-    """The next `size` bytes of a file."""
-
-    def __init__(self, file: _Hashed, size: int) -> None:
-        self._file = file
-        self._left = size
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(piece)
-        return piece
-
-    def drain(self) -> None:
-        """Read past what is left."""
-        while self.read(CHUNK):
-            pass
-
-
 @dataclass(frozen=True, slots=True)
 class OpenDeb:
     """A .deb that is being read: its control stanza, then its members, once."""
 
     deb: Deb
     control: bytes
-    _file: _Hashed
-    _data: _Section
-    _suffix: str
+    _data: ArMember
 
     def members(self) -> Iterator[Member]:
         """The files, folders and links, in the package's order.
 
-        Raises MlpkgError for a member that a layer must not hold, DigestMismatch at the end when the
-        file was not the one that the lock names.
+        Raises MlpkgError for a member that a layer must not hold.
         """
         try:
-            with _tar(self._data, self._suffix, self.deb) as tar:
+            with _tar(self._data, self.deb) as tar:
                 for info in tar:
                     member = _member(info, tar, self.deb.name)
                     if member:
                         yield member
         except _broken() as error:
             raise MlpkgError(f"{self.deb.name}: {self.deb.filename} cannot be unpacked: {error}") from error
-        while self._file.read(CHUNK):
-            pass
-        found = "sha256:" + self._file.state.hexdigest()
-        if (found, self._file.size) != (self.deb.digest, self.deb.size):
-            raise DigestMismatch(
-                f"{self.deb.name} {self.deb.version}: the cached .deb changed: it has {found}, the lock {self.deb.digest}",
-                hint="run the step again: the file is fetched anew",
-            )
 
 
 @contextlib.contextmanager
 def open_deb(path: Path, deb: Deb) -> Iterator[OpenDeb]:
-    """Open the file that holds `deb`. Raises MlpkgError when it is no .deb."""
+    """Open the file that holds `deb`. Raises DigestMismatch when it is another, MlpkgError when it is no .deb."""
+    from debian.arfile import ArError, ArFile  # noqa: PLC0415
+
     try:
-        raw = path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise MlpkgError(f"{path}: {deb.name}'s package cannot be read: {error.strerror}") from error
-    with raw:
-        file = _Hashed(raw)
-        if file.read(8) != b"!<arch>\n":
-            raise MlpkgError(
-                f"{path}: {deb.name}'s package is no ar archive", hint="remove it and run the step again"
+    with file:
+        found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        if found != deb.digest:
+            raise DigestMismatch(
+                f"{deb.name} {deb.version}: the cached .deb changed: it has {found}, the lock {deb.digest}",
+                hint="run the step again: the file is fetched anew",
             )
-        control = b""
-        while header := file.read(60):
-            name, size = _ar_header(header, deb)
-            section = _Section(file, size)
-            if name.startswith("data.tar"):
-                yield OpenDeb(deb, control, file, section, name.removeprefix("data.tar"))
-                return
-            if name.startswith("control.tar"):
-                control = _control(section, name.removeprefix("control.tar"), deb)
-            section.drain()
-            file.read(size % 2)
-        raise MlpkgError(f"{deb.name}: {deb.filename} has no data.tar")
-
-
-def _ar_header(header: bytes, deb: Deb) -> tuple[str, int]:
-    """Name and size in bytes of the next ar member (ar(5), the common format)."""
-    size = header[48:58].strip()
-    if len(header) != 60 or header[58:] != b"`\n" or not size.isdigit():
-        raise MlpkgError(f"{deb.name}: {deb.filename} is a broken ar archive")
-    return header[:16].decode("ascii", "replace").strip().rstrip("/"), int(size)
+        file.seek(0)
+        try:
+            archive = ArFile(fileobj=file)
+        except (ArError, OSError, ValueError) as error:
+            raise MlpkgError(f"{deb.name}: {deb.filename} is no ar archive: {error}") from error
+        parts = {member.name.partition(".")[0]: member for member in archive}
+        missing = {"control", "data"} - parts.keys()
+        if missing:
+            raise MlpkgError(f"{deb.name}: {deb.filename} has no {min(missing)}.tar")
+        yield OpenDeb(deb, _control(parts["control"], deb), parts["data"])
 
 
 def _broken() -> tuple[type[Exception], ...]:
@@ -177,16 +121,17 @@ def _broken() -> tuple[type[Exception], ...]:
     return (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
 
 
-def _tar(section: _Section, suffix: str, deb: Deb) -> tarfile.TarFile:
+def _tar(part: ArMember, deb: Deb) -> tarfile.TarFile:
     import tarfile  # noqa: PLC0415
 
+    suffix = part.name.partition(".tar")[2]
     if suffix not in _COMPRESSION:
         raise MlpkgError(
             f"{deb.name}: {deb.filename} is compressed as {suffix!r}, which Debian's own packages are not",
             hint="use Debian's archive, or rebuild the package with xz",
         )
     return tarfile.open(
-        fileobj=section,
+        fileobj=cast("IO[bytes]", part),
         mode=_COMPRESSION[suffix],
         bufsize=1 << 16,
         encoding="utf-8",
@@ -194,9 +139,9 @@ def _tar(section: _Section, suffix: str, deb: Deb) -> tarfile.TarFile:
     )
 
 
-def _control(section: _Section, suffix: str, deb: Deb) -> bytes:
+def _control(part: ArMember, deb: Deb) -> bytes:
     try:
-        with _tar(section, suffix, deb) as tar:
+        with _tar(part, deb) as tar:
             for info in tar:
                 if info.name in ("control", "./control") and info.isreg() and info.size <= CONTROL_LIMIT:
                     file = tar.extractfile(info)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlpkg.debian.fetch import cache_path, cached
 from mlpkg.debian.mirror import Mirrors
-from mlpkg.debian.relation import Relation, parse_relations, version_key
+from mlpkg.debian.relation import Alternatives, Relation, parse_relations, parse_version
 from mlpkg.debian.release import Release, verified_release
 from mlpkg.debian.transfer import Absent, Session
 from mlpkg.digest import parse_digest
@@ -30,7 +30,7 @@ PACKAGES_LIMIT = 1 << 30
 """Largest package index that is unpacked, in bytes."""
 
 _NAME = re.compile(rb"\nPackage: ([^\n]+)")
-_PROVIDES = re.compile(rb"\nProvides: ([^\n]+)")
+_PROVIDES = re.compile(rb"\nProvides:([^\n]*(?:\n[ \t][^\n]*)*)")  # may go on in further lines (deb822(5))
 _PROVIDED = re.compile(rb"(?:^|,)\s*([^\s,(:]+)")
 
 
@@ -87,15 +87,10 @@ class PackageIndex:
     archives: tuple[Archive, ...]
     missing: tuple[str, ...] = ()
 
-    @property
-    def releases(self) -> tuple[str, ...]:
-        """The suites that are in the index."""
-        return tuple(archive.suite for archive in self.archives)
-
     def package(self, name: str) -> Package | None:
         """The newest version of that name; of two equal ones the main archive's."""
         found = [package for archive in self.archives for package in archive.packages(name)]
-        return max(found, key=lambda package: version_key(package.version), default=None)
+        return max(found, key=lambda package: parse_version(package.version), default=None)
 
     def providers(self, relation: Relation) -> tuple[Package, ...]:
         """The packages whose newest version provides what the relation asks for, sorted by name.
@@ -111,12 +106,20 @@ class PackageIndex:
         return {name for archive in self.archives for name in archive.places}
 
 
+def relations(package: Package, *fields: str) -> tuple[Alternatives, ...]:
+    """The groups in these relation fields of the package. Raises LockError for one that makes no sense."""
+    try:
+        return tuple(group for field in fields for group in parse_relations(field))
+    except ValueError as error:
+        raise LockError(f"{package.name} {package.version}: {error}") from error
+
+
 def provides(package: Package, relation: Relation) -> bool:
     """Whether the package stands in for another name as the relation asks."""
     return any(
         given.name == relation.name
         and (not relation.operator or (bool(given.version) and relation.allows(given.version)))
-        for group in parse_relations(package.provides)
+        for group in relations(package, package.provides)
         for given in group
     )
 
@@ -141,11 +144,9 @@ def archive_from_text(suite: str, packages: bytes | bytearray) -> Archive:
 
 
 def _package(stanza: str, suite: str) -> Package:
-    fields = {}
-    for line in stanza.split("\n"):
-        key, colon, value = line.partition(": ")
-        if colon and not line.startswith(" "):
-            fields[key] = value
+    from debian.deb822 import Packages  # noqa: PLC0415
+
+    fields = Packages(stanza)
     try:
         deb = Deb(
             fields["Package"],
@@ -155,15 +156,18 @@ def _package(stanza: str, suite: str) -> Package:
             int(fields["Size"]),
             parse_digest("sha256:" + fields["SHA256"]),
         )
+        if deb.filename.startswith("/") or ".." in deb.filename.split("/"):
+            raise LockError(
+                f"the index of {suite} names a file outside the mirror for {deb.name}: {deb.filename!r}"
+            )
+        parse_version(deb.version)
     except (KeyError, ValueError) as error:
         name = fields.get("Package", "?")
         raise LockError(f"the index of {suite} has a broken entry for {name}: {error}") from error
-    if deb.filename.startswith("/") or ".." in deb.filename.split("/"):
-        raise LockError(
-            f"the index of {suite} names a file outside the mirror for {deb.name}: {deb.filename!r}"
-        )
-    relations = ("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks")
-    return Package(deb, *(fields.get(key, "") for key in relations))
+    return Package(
+        deb,
+        *(fields.get(key, "") for key in ("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks")),
+    )
 
 
 def load_index(

@@ -1,27 +1,29 @@
-"""Dependency fields and Debian's version order (Debian Policy, chapter 7 and §5.6.12)."""
+"""Dependency fields and Debian's version order (Debian Policy, chapter 7 and §5.6.12), read by python-debian."""
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cmp_to_key, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-_RELATION = re.compile(
-    r"\s*(?P<name>[a-zA-Z0-9][a-zA-Z0-9+.-]*)(?::[a-z0-9-]+)?"
-    r"(?:\s*\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[^\s)]+)\s*\))?\s*"
-)
+if TYPE_CHECKING:
+    from debian.deb822 import PkgRelation
+    from debian.debian_support import Version
 
-_HOLDS: dict[str, Callable[[int], bool]] = {
-    "<<": lambda order: order < 0,
-    "<=": lambda order: order <= 0,
-    "=": lambda order: order == 0,
-    ">=": lambda order: order >= 0,
-    ">>": lambda order: order > 0,
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9+.-]*")
+
+_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    "<<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    ">=": operator.ge,
+    ">>": operator.gt,
     # The two single signs are obsolete and include equality (deb-control(5)).
-    "<": lambda order: order <= 0,
-    ">": lambda order: order >= 0,
+    "<": operator.le,
+    ">": operator.ge,
 }
 
 
@@ -37,8 +39,8 @@ class Relation:
         return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
 
     def allows(self, version: str) -> bool:
-        """Whether a package of that version meets the condition."""
-        return not self.operator or _HOLDS[self.operator](compare_versions(version, self.version))
+        """Whether a package of that version meets the condition. Raises ValueError for what is no version."""
+        return not self.operator or _HOLDS[self.operator](parse_version(version), parse_version(self.version))
 
 
 Alternatives = tuple[Relation, ...]
@@ -47,26 +49,26 @@ Alternatives = tuple[Relation, ...]
 @lru_cache(maxsize=8192)
 def parse_relations(field: str) -> tuple[Alternatives, ...]:
     """A field such as Depends: groups of alternatives, each of which must be met. Raises ValueError."""
+    from debian.deb822 import PkgRelation  # noqa: PLC0415
+
     groups = (group for group in field.split(",") if group.strip())
-    return tuple(tuple(_relation(text) for text in group.split("|")) for group in groups)
+    return tuple(tuple(map(_relation, PkgRelation.parse_relations(group)[0])) for group in groups)
 
 
-def _relation(text: str) -> Relation:
-    match = _RELATION.fullmatch(text)
-    if not match:
-        raise ValueError(f"not a package relation: {text.strip()!r}")
-    return Relation(match["name"], match["operator"] or "", match["version"] or "")
+def _relation(parsed: PkgRelation.ParsedRelation) -> Relation:
+    name, (sign, version) = parsed["name"], parsed["version"] or ("", "")
+    # The library hands back as a name what it cannot read. Restrictions belong to source packages.
+    is_read = _NAME.fullmatch(name) and not (parsed["arch"] or parsed["restrictions"])
+    if not is_read or (sign and sign not in _HOLDS):
+        raise ValueError(f"not a package relation: {name!r}")
+    if sign:
+        parse_version(version)
+    return Relation(name, sign, version)
 
 
 @lru_cache(maxsize=8192)
-def compare_versions(left: str, right: str) -> int:
-    """Below 0, 0 or above 0, as `left` is older than, as old as, or newer than `right`."""
-    if left == right:
-        return 0
-    from debian.debian_support import version_compare  # noqa: PLC0415
+def parse_version(version: str) -> Version:
+    """A version that compares as Debian's do. Raises ValueError."""
+    from debian.debian_support import Version  # noqa: PLC0415
 
-    return int(version_compare(left, right))
-
-
-version_key: Callable[[str], Any] = cmp_to_key(compare_versions)
-"""Sorts version strings from old to new."""
+    return Version(version)

@@ -5,7 +5,6 @@ Format: the Debian wiki's "DebianRepository/Format". Only the text that the sign
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,6 @@ from mlpkg.errors import LockError
 
 if TYPE_CHECKING:
     from pysequoia import Cert
-
-_LISTED = re.compile(r" ([0-9a-f]{64}) +([0-9]+) (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,16 @@ def verified_release(signed: bytes, mirrors: Mirrors, *, suite: str, address: st
     At least one signature must be valid and by a certificate of the keyring; the text must be about
     `suite`; and it must not have expired at `now`, unless it comes from a snapshot.
     """
-    text = _signed_text(signed, mirrors, address)
-    fields, files = _parse(text)
+    from debian import deb822  # noqa: PLC0415
+
+    fields = deb822.Release(_signed_text(signed, mirrors, address))
+    try:
+        files = {
+            row["name"]: (parse_digest("sha256:" + row["sha256"]), int(row["size"]))
+            for row in fields.get("SHA256", ())
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise LockError(f"{address}: its list of files makes no sense: {error}") from error
     if suite not in (fields.get("Suite"), fields.get("Codename")):
         found = fields.get("Codename") or fields.get("Suite") or "no suite"
         raise LockError(
@@ -85,21 +90,6 @@ def _certificates(name: str, data: bytes) -> list[Cert]:
             f"{name}: not an OpenPGP keyring: {str(error).partition(chr(10))[0]}",
             hint="set [debian] keyring in mlpkg.toml to a file with the archive's keys",
         ) from error
-
-
-def _parse(text: str) -> tuple[dict[str, str], dict[str, tuple[Digest, int]]]:
-    fields: dict[str, str] = {}
-    files: dict[str, tuple[Digest, int]] = {}
-    key = ""
-    for line in text.splitlines():
-        if line.startswith(" "):
-            match = _LISTED.fullmatch(line) if key == "SHA256" else None
-            if match:
-                files[match[3]] = (parse_digest("sha256:" + match[1]), int(match[2]))
-        else:
-            key, _, value = line.partition(":")
-            fields.setdefault(key, value.strip())
-    return fields, files
 
 
 def _date(text: str, address: str) -> datetime:

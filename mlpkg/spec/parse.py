@@ -25,8 +25,6 @@ LARGEST = 1 << 20
 _Spec = TypeVar("_Spec", PackageSpec, WorkspaceSpec)
 _Checks = Callable[[Mapping[str, Any]], Iterator[Finding]]
 
-_SYNTAX_PLACE = r" \(at (?:line (\d+), column \d+|end of document)\)$"
-
 
 def load_package(path: Path, *, shown: str) -> PackageSpec:
     """Read and check a package.toml; `shown` is its path as the user would type it. Raises SpecError."""
@@ -74,8 +72,11 @@ def _parse(
 ) -> tuple[_Spec | None, tuple[Problem, ...]]:
     try:
         document = tomli.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
-        return None, (_syntax_problem(str(error), text, shown),)
+    except tomli.TOMLDecodeError as error:
+        last = text.rstrip().count("\n") + 1
+        return None, (Problem(shown, "", f"is not TOML: {error.msg}", line=min(error.lineno, last)),)
+    except ValueError:  # an integer of thousands of digits
+        return None, (Problem(shown, "", "is not TOML: an integer is too long"),)
     except RecursionError:
         return None, (Problem(shown, "", "is nested too deeply"),)
     findings: list[Finding] = []
@@ -91,15 +92,6 @@ def _parse(
         for found in findings
     ]
     return None, tuple(sorted(problems, key=lambda problem: problem.line or 0))
-
-
-def _syntax_problem(message: str, text: str, shown: str) -> Problem:
-    if "integer string conversion" in message:
-        return Problem(shown, "", "is not TOML: an integer is too long")
-    place = re.search(_SYNTAX_PLACE, message)
-    what = message[: place.start()] if place else message
-    line = int(place[1]) if place and place[1] else text.rstrip().count("\n") + 1
-    return Problem(shown, "", f"is not TOML: {what}", line=line)
 
 
 def _check_table(

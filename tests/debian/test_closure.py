@@ -6,7 +6,7 @@ import pytest
 
 from mlpkg.debian import resolve
 from mlpkg.debian.index import PackageIndex, archive_from_text
-from mlpkg.debian.relation import compare_versions, parse_relations
+from mlpkg.debian.relation import parse_relations, parse_version
 from mlpkg.errors import LockError
 
 from .archive import Source, locked, packages_text
@@ -139,12 +139,35 @@ def test_a_locked_base_that_is_too_old_is_told() -> None:
 )
 def test_version_order(older: str, newer: str) -> None:
     # Debian Policy §5.6.12: a tilde sorts before the end, letters before other signs.
-    assert compare_versions(older, newer) < 0 < compare_versions(newer, older)
+    assert parse_version(older) < parse_version(newer)
 
 
 def test_relations_that_make_no_sense_are_refused() -> None:
     assert [str(group[0]) for group in parse_relations("a (>> 1) , b:any,")] == ["a (>> 1)", "b"]
-    with pytest.raises(ValueError, match="not a package relation"):
-        parse_relations("a (~ 1)")
-    with pytest.raises(LockError, match="not a package relation"):
-        resolve(index_of(package("a", Depends="b (")), ["a"])
+    for text in ("a (~ 1)", "a (>> )", "a (=> 1)", "a |", "a [amd64]", "a <!nocheck>"):
+        with pytest.raises(ValueError, match="not a package relation"):
+            parse_relations(text)
+
+
+@pytest.mark.parametrize("field", ["Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks"])
+@pytest.mark.parametrize("text", ["b (", "b (>= 1_2)", "b (>> )", "b (= x:1)"])
+def test_a_package_whose_relations_make_no_sense_is_named(field: str, text: str) -> None:
+    index = index_of(package("a", **{field: text}), package("b"), package("c", Depends="a, d"), package("d"))
+    with pytest.raises(LockError, match=r"^a 1\.0-1: "):
+        resolve(index, ["c", "b"])
+
+
+def test_a_version_that_is_none_is_refused() -> None:
+    with pytest.raises(LockError, match="broken entry for a"):
+        resolve(index_of(package("a", "1_2")), ["a"])
+
+
+def test_relations_may_go_on_in_further_lines() -> None:
+    # "Folded" fields (deb822(5)): archives that are not Debian's keep them as the package has them.
+    index = index_of(
+        package("a", Depends="b,\n c"),
+        package("b", Provides="\n other,\n virtual"),
+        package("c", Depends="virtual"),
+    )
+    assert names(index, "c", "a") == ["a", "b", "c"]
+    assert names(index, "virtual") == ["b"]

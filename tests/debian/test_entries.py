@@ -267,6 +267,14 @@ def test_a_file_that_is_not_the_locked_one(tmp_path: Path) -> None:
         b"".join(tar_stream(layer_entries(debs, suite="trixie", with_base=False)))
 
 
+def test_nothing_of_a_file_is_read_before_its_digest_was_checked(tmp_path: Path) -> None:
+    debs = placed(tmp_path, hello(Item("./usr/a", b"locked"), Item("./usr/b", b"locked")))
+    debs[0][1].write_bytes(deb_bytes(hello(Item("./usr/a", b"locked"), Item("./usr/b", b"other!"))))
+    entries = layer_entries(debs, suite="trixie", with_base=False)
+    with pytest.raises(DigestMismatch, match="hello"):
+        next(entries)
+
+
 @pytest.mark.parametrize("cut", [0, 7, 40, 68, 300, -1])
 def test_a_torn_file(cut: int, tmp_path: Path) -> None:
     debs = placed(tmp_path, hello(Item("./usr/a", bytes(range(256)) * 64)))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pysequoia import Tsk
+from pysequoia import SignatureMode, Tsk, sign
 
 from mlpkg.debian import load_index
 from mlpkg.debian.index import RELEASE_LIMIT
@@ -36,7 +36,7 @@ def test_a_signed_index_is_read(served: Served, tmp_path: Path) -> None:
     assert [found.name for found in index.providers(Relation("greeter", ">=", "2"))] == ["hello"]
     assert not index.providers(Relation("greeter", ">=", "3"))
     assert not index.providers(Relation("waver", ">=", "1"))
-    assert index.releases == ("trixie",)
+    assert [archive.suite for archive in index.archives] == ["trixie"]
     assert index.missing == ("trixie-security", "trixie-updates")
 
 
@@ -110,6 +110,17 @@ def test_text_outside_the_signature_counts_for_nothing(served: Served, tmp_path:
     path = release_path(served)
     path.write_bytes(b"Codename: trixie\n\n" + path.read_bytes() + b"\nCodename: trixie\n")
     with pytest.raises(LockError, match="is about sid, not about trixie"):
+        load_index(served.mirrors(), "trixie", "amd64", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "listed", ["\n abc 5 x", f"\n {'a' * 64} five x", f"\n {'a' * 64} 5", f"{'a' * 64} 5 x", "none"]
+)
+def test_a_release_file_whose_list_makes_no_sense(served: Served, tmp_path: Path, listed: str) -> None:
+    text = f"Suite: stable\nCodename: trixie\nSHA256: {listed}\n"
+    signed = sign(served.archive.key.signer(), text.encode(), mode=SignatureMode.CLEAR)
+    served.archive.put("dists/trixie/InRelease", signed)
+    with pytest.raises(LockError, match="InRelease: its list of files makes no sense"):
         load_index(served.mirrors(), "trixie", "amd64", tmp_path / "cache")
 
 
