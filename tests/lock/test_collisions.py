@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.digest import sha256
-from mlpkg.errors import LockError
+from mlpkg.errors import LockError, MlpkgError
 from mlpkg.lock import layers
 from mlpkg.lock.layers import Making
 from mlpkg.lockfile import PackageLock
@@ -59,12 +59,19 @@ def locked(making: Making) -> Making:
         "mlpkg.py",
         "mlpkg.cpython-313-x86_64-linux-gnu.so",
         "guest-1.0.data/purelib/mlpkg/runtime/new.py",
-        "guest-1.0.data/data/lib/python3.13/dist-packages/mlpkg/x.py",
     ],
 )
 def test_a_wheel_at_the_servers_place_is_refused(making: Making, place: str) -> None:
     make_wheel(making.package.root / "wheels", "guest", files={place: b"raise SystemExit\n"})
     with pytest.raises(LockError, match=r"Python package guest holds /\S*mlpkg\S*, which is the place"):
+        layers.make_layers(locked(making), {})
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_a_wheels_data_reaches_it_neither(making: Making, folder: str) -> None:
+    place = f"guest-1.0.data/data/lib/python3.13/{folder}/mlpkg/x.py"
+    make_wheel(making.package.root / "wheels", "guest", files={place: b"raise SystemExit\n"})
+    with pytest.raises(MlpkgError):
         layers.make_layers(locked(making), {})
 
 
