@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpkg.cli.grammar import make_parser
 from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.store.files import is_unwritable, unwritable
 
 if TYPE_CHECKING:
     from mlpkg.spec.model import WorkspaceSpec
@@ -33,20 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except MlpkgError as error:
-        sys.stderr.write(f"error: {error}\n")
-        if options.json:
-            _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
-        return error.exit_code
+        return _failed(options, error)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was done is kept\n")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except Exception:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
+    except Exception as error:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
+        if isinstance(error, OSError) and is_unwritable(error):
+            return _failed(options, unwritable(error.filename or "a file", error))
         traceback.print_exc()
         sys.stderr.write("this is a bug in mlpkg; please report it with the lines above\n")
         return BUG
+
+
+def _failed(options: argparse.Namespace, error: MlpkgError) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    if options.json:
+        _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+    return error.exit_code
 
 
 def parser() -> argparse.ArgumentParser:

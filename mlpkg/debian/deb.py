@@ -7,13 +7,13 @@ these well; it is only for writing that its bytes are not stable enough.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal
 
+from mlpkg.digest import Tally
 from mlpkg.errors import DigestMismatch, MlpkgError
 from mlpkg.lockfile import Deb
 
@@ -65,17 +65,13 @@ class _Hashed(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.state = hashlib.sha256()
-        self.size = 0
+        self.tally = Tally()
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(size)
-        self.state.update(piece)
-        self.size += len(piece)
-        return piece
+        return self.tally.add(self._file.read(size))
 
 
 class _Section(io.RawIOBase):
@@ -125,8 +121,8 @@ class OpenDeb:
             raise MlpkgError(f"{self.deb.name}: {self.deb.filename} cannot be unpacked: {error}") from error
         while self._file.read(CHUNK):
             pass
-        found = "sha256:" + self._file.state.hexdigest()
-        if (found, self._file.size) != (self.deb.digest, self.deb.size):
+        found = self._file.tally.digest
+        if (found, self._file.tally.size) != (self.deb.digest, self.deb.size):
             raise DigestMismatch(
                 f"{self.deb.name} {self.deb.version}: the cached .deb changed: it has {found}, the lock {self.deb.digest}",
                 hint="run the step again: the file is fetched anew",

@@ -19,13 +19,13 @@ from mlpkg.lock import choose as lock
 from mlpkg.lock import layers as environment
 from mlpkg.lockfile import PackageLock
 from mlpkg.plan import plan, resources
-from mlpkg.registry.bundled import state_folder
+from mlpkg.registry.state import state_folder
 from mlpkg.spec.model import WorkspaceSpec
 from mlpkg.spec.workspace import Package, single
 from mlpkg.steps import look as steps
 from mlpkg.steps.perform import sources_of
 from mlpkg.store.blobs import cache_folder
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 
 PROGRAM = "usr/bin/docker-registry"
 

@@ -27,7 +27,7 @@ from mlpkg.steps import look as steps
 from mlpkg.steps.delivery import target
 from mlpkg.steps.perform import perform
 from mlpkg.store import records
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 from mlpkg.store.runlock import hold_workspace
 
 Notify = Callable[[str], None]
