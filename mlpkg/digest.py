@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NewType
+
+from mlpkg.errors import DigestMismatch
 
 Digest = NewType("Digest", str)
 """``sha256:`` and 64 lower-case hexadecimal digits; the only algorithm registries must support."""
@@ -25,6 +27,53 @@ def parse_digest(text: object) -> Digest:
 def sha256(data: bytes) -> Digest:
     """The digest of some bytes."""
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+class Tally:
+    """The digest and the number of the bytes that have passed."""
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> Digest:
+        """Of all bytes so far."""
+        return Digest("sha256:" + self._state.hexdigest())
+
+    def add(self, piece: bytes) -> bytes:
+        """Count a piece, and give it back."""
+        self._state.update(piece)
+        self.size += len(piece)
+        return piece
+
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces, counted as they pass."""
+        return map(self.add, pieces)
+
+
+def verified(
+    pieces: Iterable[bytes], digest: Digest, size: int, *, hint: str, name: str = ""
+) -> Iterator[bytes]:
+    """The same pieces, each one late: the last is given only when digest and size (bytes) are right.
+
+    Raises DigestMismatch that begins with `name` (else the digest), as soon as there are too many bytes.
+    """
+    tally, held, name = Tally(), b"", name or digest
+    for piece in tally.of(pieces):
+        if tally.size > size:
+            raise DigestMismatch(f"{name}: more than its {size} bytes", hint=hint)
+        if held:
+            yield held
+        held = piece
+    if tally.size != size:
+        raise DigestMismatch(f"{name}: {tally.size} bytes instead of {size}", hint=hint)
+    if tally.digest != digest:
+        raise DigestMismatch(
+            f"{name}: the bytes are those of {tally.digest}, not the {size} bytes of {digest}", hint=hint
+        )
+    if held:
+        yield held
 
 
 def canonical_json(value: Any) -> bytes:

@@ -12,13 +12,13 @@ have changed before (device fields, in 3.9): docs/decisions/0012-libraries-or-re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal, Protocol
 
-from mlpkg.digest import Digest
+from mlpkg.digest import Digest, Tally
 from mlpkg.errors import ChangedInput, MlpkgError
 
 MTIME = 315532801
@@ -69,23 +69,21 @@ class SourceFile:
 
     def read(self) -> Iterator[bytes]:
         """The file in pieces of 1 MiB, checked while it is read. Raises ChangedInput."""
-        state = hashlib.sha256() if self.digest else None
+        tally = Tally()
         try:
             with self.path.open("rb", buffering=0) as file:
-                yield from self._pieces(file, state)
+                yield from tally.of(self._pieces(file)) if self.digest else self._pieces(file)
         except OSError as error:
             raise ChangedInput(f"{self.path}: cannot be read: {error.strerror}") from error
-        if state and "sha256:" + state.hexdigest() != self.digest:
+        if self.digest and tally.digest != self.digest:
             raise ChangedInput(f"{self.path}: changed since it was read first", hint="run the step again")
 
-    def _pieces(self, file: BinaryIO, state: hashlib._Hash | None) -> Iterator[bytes]:
+    def _pieces(self, file: RawIOBase) -> Iterator[bytes]:
         left = self.size
         while piece := file.read(min(CHUNK, left + 1)):
             left -= len(piece)
             if left < 0:
                 break
-            if state:
-                state.update(piece)
             yield piece
         if left:
             raise ChangedInput(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache as remembered
+from itertools import chain
 from pathlib import Path
 
 from mlpkg.bytecode.interpreter import Interpreter, unpack
@@ -20,7 +19,7 @@ from mlpkg.errors import ChangedInput, DigestMismatch, MlpkgError
 from mlpkg.formats import BYTECODE
 from mlpkg.layer import CHUNK, Content, Entry, SourceFile
 from mlpkg.store.blobs import Blobs
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import file_digest, incoming_folder, read_pieces, write_atomically
 
 _WORKER = Path(__file__).with_name("worker.py")
 _SHARE = 16
@@ -59,9 +58,9 @@ def wheel_bytecode(found: Interpreter, entries: Sequence[Entry], *, cache: Path)
     Raises MlpkgError, and ChangedInput from the entries' contents.
     """
     there = {entry.path for entry in entries}
-    with tempfile.TemporaryDirectory(prefix="mlpkg-") as name:
+    with incoming_folder() as scratch:
         files = {
-            entry.path: _on_disk(entry.content, Path(name) / str(number))
+            entry.path: _on_disk(entry.content, scratch / str(number))
             for number, entry in enumerate(entries)
             if entry.kind == "file" and entry.content and is_compiled(entry.path, found.python)
         }
@@ -75,9 +74,9 @@ def layer_bytecode(found: Interpreter, layers: Sequence[Path], *, cache: Path) -
     For the base and the system layer: the standard library and Debian's packages. Raises MlpkgError.
     """
     files: dict[str, Path] = {}
-    with tempfile.TemporaryDirectory(prefix="mlpkg-") as name:
+    with incoming_folder() as scratch:
         for number, layer in enumerate(layers):
-            files |= unpack(layer, _importable(found.python), Path(name) / str(number))
+            files |= unpack(layer, _importable(found.python), scratch / str(number))
         chosen = {
             path: file
             for path, file in files.items()
@@ -102,11 +101,11 @@ def compile_files(found: Interpreter, files: Mapping[str, Path], *, cache: Path)
     index = folder / f"{_key(found, files).removeprefix('sha256:')}.json"
     known = _recall(index, packs)
     if known is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".incoming.") as name:
+        with incoming_folder(folder) as scratch:
             shares = _shares(files)
-            rows = _run(found, shares, Path(name))
-            pack, _ = packs.write(_joined(Path(name), len(shares)))
+            rows = _run(found, shares, scratch)
+            made = (read_pieces(scratch / str(number)) for number in range(len(shares)))
+            pack, _ = packs.write(chain.from_iterable(made))
         write_atomically(index, json.dumps({"pack": pack, "files": rows}).encode())
         known = pack, rows
     pack, rows = known
@@ -149,8 +148,7 @@ def _on_disk(content: Content, spare: Path) -> Path:
 def _key(found: Interpreter, files: Mapping[str, Path]) -> Digest:
     parts: list[bytes | str] = [BYTECODE, found.identity]
     for path in sorted(files):
-        with files[path].open("rb") as file:
-            parts += [path, hashlib.file_digest(file, "sha256").digest()]
+        parts += [path, file_digest(files[path])]
     return framed(parts)
 
 
@@ -228,10 +226,3 @@ def _rows(share: Sequence[tuple[str, Path]], pack: Path) -> list[tuple[str, int]
     if sum(size for _, size in rows) != pack.stat().st_size:
         raise MlpkgError("the compiled files do not have the sizes that were said", hint="run the step again")
     return rows
-
-
-def _joined(folder: Path, count: int) -> Iterable[bytes]:
-    for number in range(count):
-        with (folder / str(number)).open("rb", buffering=0) as file:
-            while piece := file.read(CHUNK):
-                yield piece

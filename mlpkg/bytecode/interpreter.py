@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform as machine
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from mlpkg.digest import Digest, framed
 from mlpkg.errors import MlpkgError
 from mlpkg.formats import BYTECODE
 from mlpkg.platforms import platform_of
+from mlpkg.store.files import file_digest, incoming_folder
 
 _NEEDED = re.compile(
     r"usr/bin/python3\.\d+"
@@ -101,18 +100,16 @@ def _runs(found: Interpreter) -> bool:
 
 def _unpacked(base: Path, folder: Path) -> Path:
     """The folder of a base layer's Python. One that is not whole any more is made anew."""
-    with base.open("rb") as file:
-        root = folder / hashlib.file_digest(file, "sha256").hexdigest()
+    root = folder / file_digest(base).removeprefix("sha256:")
     if _is_whole(root):
         return root
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".incoming.") as temporary:
-        new = Path(temporary) / "root"
+    with incoming_folder(folder) as temporary:
+        new = temporary / "root"
         new.mkdir()
         unpack(base, _NEEDED, new)
         (new / _IDENTITY).write_text(_identity(new))
         if root.exists():
-            root.replace(Path(temporary) / "damaged")
+            root.replace(temporary / "damaged")
         try:
             new.rename(root)
         except OSError:
@@ -135,8 +132,7 @@ def _identity(root: Path) -> Digest:
     for path in sorted(root.rglob("*")):
         below = path.relative_to(root).as_posix()
         if path.is_file() and below != _IDENTITY:
-            with path.open("rb") as file:
-                parts += [below, hashlib.file_digest(file, "sha256").digest()]
+            parts += [below, file_digest(path)]
     return framed(parts)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpkg.cli.grammar import make_parser
 from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.store.files import is_unwritable, unwritable
 
 if TYPE_CHECKING:
     from mlpkg.spec.model import WorkspaceSpec
@@ -37,20 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.workspace = options.workspace.resolve()
         return int(options.run(options))
     except MlpkgError as error:
-        sys.stderr.write(f"error: {error}\n")
-        if wants_json:
-            _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
-        return error.exit_code
+        return _failed(error, wants_json=wants_json)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was done is kept\n")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except Exception:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
+    except Exception as error:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
+        if isinstance(error, OSError) and is_unwritable(error):
+            return _failed(unwritable(error.filename or "a file", error), wants_json=wants_json)
         traceback.print_exc()
         sys.stderr.write("this is a bug in mlpkg; please report it with the lines above\n")
         return BUG
+
+
+def _failed(error: MlpkgError, *, wants_json: bool) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    if wants_json:
+        _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+    return error.exit_code
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ read these well.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from mlpkg.errors import DigestMismatch, MlpkgError
 from mlpkg.lockfile import Deb
+from mlpkg.store.files import digest_of
 
 if TYPE_CHECKING:
     import tarfile
@@ -94,7 +94,7 @@ def open_deb(path: Path, deb: Deb) -> Iterator[OpenDeb]:
     except OSError as error:
         raise MlpkgError(f"{path}: {deb.name}'s package cannot be read: {error.strerror}") from error
     with file:
-        found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest_of(file.raw)
         if found != deb.digest:
             raise DigestMismatch(
                 f"{deb.name} {deb.version}: the cached .deb changed: it has {found}, the lock {deb.digest}",

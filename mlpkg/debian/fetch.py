@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mlpkg.debian.mirror import Mirrors
-from mlpkg.debian.transfer import CHUNK, Absent, Session
-from mlpkg.digest import Digest
+from mlpkg.debian.transfer import Absent, MirrorFiles
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Deb
-
-
-def cached(cache: Path, digest: Digest, size: int) -> Path | None:
-    """The cached file with these bytes, checked; None when there is none or it has gone bad."""
-    path = cache_path(cache, digest)
-    state = hashlib.sha256()
-    try:
-        if path.stat().st_size != size:
-            return None
-        with path.open("rb") as file:
-            while piece := file.read(CHUNK):
-                state.update(piece)
-    except OSError:
-        return None
-    return path if "sha256:" + state.hexdigest() == digest else None
-
-
-def cache_path(cache: Path, digest: Digest) -> Path:
-    """Where the file with that digest lies."""
-    return cache / "sha256" / digest.removeprefix("sha256:")
+from mlpkg.store.blobs import Blobs
 
 
 def fetch_deb(mirrors: Mirrors, deb: Deb, cache: Path) -> Path:
@@ -53,8 +33,9 @@ def fetch_debs(
     """
     from concurrent.futures import ThreadPoolExecutor, as_completed  # noqa: PLC0415
 
-    with Session(mirrors) as session, ThreadPoolExecutor(max_workers=jobs) as pool:
-        waiting = {pool.submit(_fetch, session, mirrors, deb, cache): deb for deb in dict.fromkeys(debs)}
+    blobs = Blobs(cache)
+    with closing(MirrorFiles(mirrors)) as files, ThreadPoolExecutor(max_workers=jobs) as pool:
+        waiting = {pool.submit(_fetch, files, mirrors, deb, blobs): deb for deb in dict.fromkeys(debs)}
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -63,17 +44,15 @@ def fetch_debs(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return tuple(cache_path(cache, deb.digest) for deb in debs)
+    return tuple(blobs.path(deb.digest) for deb in debs)
 
 
-def _fetch(session: Session, mirrors: Mirrors, deb: Deb, cache: Path) -> None:
-    if cached(cache, deb.digest, deb.size):
+def _fetch(files: MirrorFiles, mirrors: Mirrors, deb: Deb, blobs: Blobs) -> None:
+    if blobs.is_whole(deb.digest, deb.size):
         return
     for base in mirrors.addresses:
         try:
-            session.save(
-                base, deb.filename, size=deb.size, digest=deb.digest, target=cache_path(cache, deb.digest)
-            )
+            files.save(base, deb.filename, deb.digest, deb.size, blobs)
         except Absent:
             continue
         return

@@ -9,19 +9,20 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlpkg.debian.fetch import cache_path, cached
 from mlpkg.debian.mirror import Mirrors
 from mlpkg.debian.relation import Alternatives, Relation, parse_relations, parse_version
 from mlpkg.debian.release import Release, verified_release
-from mlpkg.debian.transfer import Absent, Session
-from mlpkg.digest import parse_digest
+from mlpkg.debian.transfer import Absent, MirrorFiles
+from mlpkg.digest import Digest, parse_digest
 from mlpkg.errors import DigestMismatch, LockError
 from mlpkg.lockfile import Deb
 from mlpkg.platforms import BY_ARCHITECTURE
+from mlpkg.store.blobs import Blobs
 
 RELEASE_LIMIT = 16 << 20
 """Largest InRelease that is read, in bytes (trixie's has 140 kB)."""
@@ -184,9 +185,9 @@ def load_index(
     if mirrors.security:
         wanted.append((mirrors.security, f"{suite}-security", mirrors.security_required))
     archives, missing = [], [] if mirrors.security else [f"{suite}-security"]
-    with Session(mirrors) as session:
+    with closing(MirrorFiles(mirrors)) as files:
         for base, name, required in wanted:
-            signed = _signed(session, base, name, required=required)
+            signed = _signed(files, base, name, required=required)
             if signed is None:
                 missing.append(name)
                 continue
@@ -194,14 +195,16 @@ def load_index(
             release = verified_release(
                 signed, mirrors, suite=name, address=address, now=now or datetime.now(UTC)
             )
-            archives.append(archive_from_text(name, _packages(session, base, release, architecture, cache)))
+            archives.append(
+                archive_from_text(name, _packages(files, base, release, architecture, Blobs(cache)))
+            )
     return PackageIndex(suite, architecture, tuple(archives), tuple(missing))
 
 
-def _signed(session: Session, base: str, suite: str, *, required: bool) -> bytes | None:
+def _signed(files: MirrorFiles, base: str, suite: str, *, required: bool) -> bytes | None:
     """A suite's release file as it comes; None when the mirror has none and need not."""
     try:
-        return session.read(base, f"dists/{suite}/InRelease", limit=RELEASE_LIMIT)
+        return files.read(base, f"dists/{suite}/InRelease", limit=RELEASE_LIMIT)
     except Absent as error:
         if required:
             raise LockError(error.message, hint="check [debian] mirror in mlpkg.toml") from error
@@ -210,7 +213,7 @@ def _signed(session: Session, base: str, suite: str, *, required: bool) -> bytes
         raise LockError(error.message, hint="check [debian] mirror in mlpkg.toml") from error
 
 
-def _packages(session: Session, base: str, release: Release, architecture: str, cache: Path) -> bytearray:
+def _packages(files: MirrorFiles, base: str, release: Release, architecture: str, blobs: Blobs) -> bytearray:
     """The text of a Packages file, from the cache or the mirror."""
     folder = f"dists/{release.suite}"
     paths = [f"main/binary-{architecture}/Packages{suffix}" for suffix in (".xz", ".gz")]
@@ -221,22 +224,23 @@ def _packages(session: Session, base: str, release: Release, architecture: str, 
         )
     for path in listed:
         digest, size = release.files[path]
-        target = cache_path(cache, digest)
-        if not cached(cache, digest, size):
+        if not blobs.is_whole(digest, size):
             hashed = f"{path.rpartition('/')[0]}/by-hash/SHA256/{digest.removeprefix('sha256:')}"
             names = [hashed, path] if release.by_hash else [path]
-            if not _save_first(session, base, [f"{folder}/{name}" for name in names], (digest, size), target):
+            if not _save_first(files, base, [f"{folder}/{name}" for name in names], (digest, size), blobs):
                 continue
-        return _unpack(target, path, base)
+        return _unpack(blobs.path(digest), path, base)
     raise LockError(
         f"{base}/{folder}/{listed[0]}: the mirror does not have it", hint="try again, or use another mirror"
     )
 
 
-def _save_first(session: Session, base: str, paths: list[str], named: tuple[str, int], target: Path) -> bool:
+def _save_first(
+    files: MirrorFiles, base: str, paths: list[str], named: tuple[Digest, int], blobs: Blobs
+) -> bool:
     for path in paths:
         try:
-            session.save(base, path, size=named[1], digest=parse_digest(named[0]), target=target)
+            files.save(base, path, *named, blobs)
         except Absent:
             continue
         except DigestMismatch as error:

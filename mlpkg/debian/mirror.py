@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mlpkg.debian.apt import Login, Source, read_logins, read_settings, read_sources
 from mlpkg.errors import LockError
+from mlpkg.http.settings import environment_proxies
 from mlpkg.spec.model import Debian
 
 _RELEASES = frozenset(
@@ -185,18 +186,12 @@ def _keyring(path: Path) -> Keyring:
         ) from error
 
 
+_PROXY_VARIABLES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
+
+
 def _proxies(settings: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Settings of apt win over the environment's (apt-transport-http(1)); https falls back to http there."""
-    proxies: dict[str, str] = {}
-    for scheme in ("http", "https"):
-        value = environ.get(f"{scheme}_proxy") or (environ.get("HTTPS_PROXY") if scheme == "https" else None)
-        if value:
-            proxies[scheme] = value
-    for host in re.split(r"[,\s]+", environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
-        if host:
-            proxies.update(
-                {f"{scheme}::{host.lstrip('.*').lower()}": "DIRECT" for scheme in ("http", "https")}
-            )
+    proxies = environment_proxies(environ, _PROXY_VARIABLES)
     for key, value in settings.items():
         match = re.fullmatch(r"acquire::(https?)::proxy(?:::(.+))?", key)
         if match and value:

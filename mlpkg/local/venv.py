@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlpkg.digest import Digest, framed
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Wheel
 from mlpkg.platforms import platform_of
+from mlpkg.store.files import incoming_folder
 from mlpkg.wheels.install import raise_for_install
 from mlpkg.wheels.installed import take_owners_files
 from mlpkg.wheels.locked import requirements_text
@@ -63,13 +63,11 @@ def host_environment(
     of files that several wheels hold differently: the same one wins as in the image.
     Raises LockError when no Python here can have the locked versions, Unreachable, DigestMismatch.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     venv = folder / "venv"
     inputs = _inputs(locked)
     if _made_from(venv) == inputs and _python_of(venv).exists():
         return _python_of(venv)
-    with tempfile.TemporaryDirectory(prefix=".mlpkg-", dir=folder) as name:
-        scratch = Path(name)
+    with incoming_folder(folder) as scratch:
         interpreter, pins = _resolved(locked, scratch, sources)
         if interpreter.version != locked.target.python:
             notice(

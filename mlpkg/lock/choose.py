@@ -18,7 +18,7 @@ from mlpkg.lockfile import Deb, PackageLock, from_text, to_text
 from mlpkg.platforms import PLATFORMS
 from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.locked import requirements_text
 from mlpkg.wheels.target import Target

@@ -25,7 +25,7 @@ from mlpkg.plan.plan import site_packages
 from mlpkg.progress import Notify
 from mlpkg.spec.workspace import Package
 from mlpkg.store.blobs import Blobs, cache_folder
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.install import install_wheels
 from mlpkg.wheels.locked import heavy
@@ -298,14 +298,7 @@ def read_layer(making: Making, name: str) -> Iterator[bytes]:
     """A locked layer's bytes; a damaged blob in the cache is made anew once."""
     wanted = making.lock.layer(name)
     path = ensure_layer(making, name)
-    if not _is_whole(path, wanted.digest):
+    if not blobs().is_whole(wanted.digest, wanted.size):
         path.unlink(missing_ok=True)
         ensure_layer(making, name)
     return blobs().read(wanted.digest)
-
-
-def _is_whole(path: Path, digest: Digest) -> bool:
-    import hashlib  # noqa: PLC0415
-
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest

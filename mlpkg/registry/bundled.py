@@ -11,7 +11,7 @@ to do. All else loads where it is used.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from mlpkg.errors import UsageError
 from mlpkg.registry import state
 from mlpkg.registry.source import Source
 from mlpkg.registry.state import Notify, Wanted
+from mlpkg.remote.credentials import Credentials
 from mlpkg.spec.model import Registry
 
 if TYPE_CHECKING:
@@ -33,18 +34,9 @@ __all__ = [
     "credentials",
     "down",
     "known_endpoint",
-    "state_folder",
     "status",
     "up",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """User name and password (HTTP Basic)."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +64,6 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """The fields as they are."""
         return asdict(self)
-
-
-def state_folder() -> Path:
-    """The folder for what outlives a workspace, made with mode 0700. Raises UsageError."""
-    folder = state.state_path()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be made: {error.strerror}", hint="set MLPKG_STATE_HOME to a folder of your own"
-        ) from error
-    return folder
 
 
 def known_endpoint(settings: Registry) -> Endpoint | None:

@@ -22,11 +22,11 @@ from mlpkg.plan.plan import plan
 from mlpkg.plan.resources import data_folder
 from mlpkg.plan.snapshot import snapshot
 from mlpkg.progress import Notify
-from mlpkg.registry.bundled import state_folder
+from mlpkg.registry.state import state_folder
 from mlpkg.spec.model import WorkspaceSpec
 from mlpkg.spec.workspace import Package, single
 from mlpkg.store.blobs import cache_folder
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 
 IMAGE_NAME = "mlpkg/registry:latest"
 PROGRAM = "usr/bin/docker-registry"

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.store.files import write_atomically, writing
 
 FORMAT = 1
 
@@ -73,40 +73,33 @@ def state_path() -> Path:
     return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state") / "mlpkg"
 
 
+def state_folder() -> Path:
+    """The folder for what outlives a workspace, made with mode 0700. Raises MlpkgError."""
+    folder = state_path()
+    with writing(folder, setting="MLPKG_STATE_HOME"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 def port_path(port: int) -> Path:
     """The folder of one port's files. Makes nothing."""
     return state_path() / "registry" / str(port)
 
 
 def make_port_folder(port: int) -> Path:
-    """The folder of one port's files, there and for this user only. Raises UsageError."""
+    """The folder of one port's files, there and for this user only. Raises MlpkgError."""
     folder = port_path(port)
-    try:
-        state_path().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(folder, setting="MLPKG_STATE_HOME"):
+        state_folder()
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be made: {error.strerror}", hint="set MLPKG_STATE_HOME to a folder of your own"
-        ) from error
     return folder
 
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file as a whole; only this user can read it. Raises MlpkgError."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with suppress(FileNotFoundError):
-            fresh.unlink()
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        raise MlpkgError(f"{path}: cannot be written: {error.strerror}") from error
+    write_atomically(path, data, mode=0o600)
 
 
 def private_opener(path: str, flags: int) -> int:
@@ -149,7 +142,7 @@ def read_secrets(port: int) -> Secrets | None:
 
 
 def ensure_secrets(port: int) -> Secrets:
-    """The secrets of a port, made at the first call (hold `lock`). Raises UsageError, MlpkgError."""
+    """The secrets of a port, made at the first call (hold `lock`). Raises MlpkgError."""
     if known := read_secrets(port):
         return known
     import secrets  # noqa: PLC0415
@@ -175,11 +168,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def lock(port: int, notify: Notify) -> Generator[None, None, None]:
-    """One start or stop at a time per port; waits for another process, and says so. Raises UsageError."""
+    """One start or stop at a time per port; waits for another process, and says so. Raises MlpkgError."""
     import fcntl  # noqa: PLC0415
 
     path = make_port_folder(port) / "lock"
-    with open(path, "a", opener=private_opener) as file:
+    with writing(path, setting="MLPKG_STATE_HOME"):
+        file = open(path, "a", opener=private_opener)  # noqa: SIM115 - the next line closes it
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -207,20 +202,15 @@ def read_instance(folder: Path) -> str | None:
 
 
 def ensure_instance(folder: Path) -> str:
-    """The identity of a storage folder, made where there is none; the folder too. Raises UsageError."""
+    """The identity of a storage folder, made where there is none; the folder too. Raises MlpkgError."""
     if known := read_instance(folder):
         return known
     import secrets  # noqa: PLC0415
 
     file = _instance_file(folder)
-    try:
+    with writing(folder, setting="[registry] storage"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: the registry's storage cannot be made: {error.strerror}",
-            hint="see [registry] storage",
-        ) from error
     instance = secrets.token_hex(16)
     write_private(file, instance.encode() + b"\n")
     return instance

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from mlpkg.errors import RegistryError, UsageError
-from mlpkg.remote.address import Origin, is_loopback, redacted, url_origin
+from mlpkg.http.address import Origin, is_loopback, redacted, url_origin
+from mlpkg.http.transport import Reply, Transport
 from mlpkg.remote.credentials import Credentials, find_credentials
-from mlpkg.remote.transport import Reply, Transport, refusal
+from mlpkg.remote.refusal import refusal
 
 __all__ = ["Authorizer", "Challenge", "Credentials", "find_credentials", "parse_challenges"]
 
@@ -138,9 +139,9 @@ class Authorizer:
         if credentials and credentials.identity_token:
             reply = self._exchange_identity(realm, credentials.identity_token, query)
         else:
-            headers = {"Authorization": credentials.basic()} if credentials else {}
+            login = credentials.basic() if credentials else None
             url = realm + ("&" if "?" in realm else "?") + urlencode(query) if query else realm
-            reply = self._transport.request("GET", url, headers=headers)
+            reply = self._transport.request("GET", url, headers={}, login=login)
         if reply.status != 200:
             raise refusal(reply, "token for " + (" ".join(wanted) or "nothing in particular") + " from")
         grant = _grant(reply)
@@ -154,7 +155,7 @@ class Authorizer:
         form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "mlpkg"}
         body = urlencode({**form, "service": service, "scope": scope}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._transport.request("POST", realm, headers=headers, body=body)
+        return self._transport.request("POST", realm, headers=headers, login=None, body=body)
 
     def _realm(self, challenge: Challenge) -> str:
         """The token service's URL: https, or http on this machine for a registry on this machine."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from mlpkg.digest import Descriptor
-from mlpkg.errors import ChangedInput, DigestMismatch, MlpkgError
-from mlpkg.remote.retry import Stopped
+from mlpkg.digest import Descriptor, verified
+from mlpkg.errors import ChangedInput, MlpkgError
+from mlpkg.http.retry import Stopped
 
 SMALL_PIECE = 64 << 10
 """Bytes. Pieces below this are joined: a layer of many small files must not become many small packets."""
+
+DAMAGED = "what it is made from changed, or it is damaged where it lies: run the step again"
+"""What to do about a blob whose bytes are not those that were named."""
 
 JOINED_PIECE = 256 << 10
 """Bytes of joined small pieces that are sent at once."""
@@ -71,7 +73,7 @@ class Feed:
         source: Iterator[bytes] = iter(())
         try:
             source = self._blob.open()
-            for piece in verified(joined(source), descriptor):
+            for piece in verified(joined(source), descriptor.digest, descriptor.size, hint=DAMAGED):
                 if self._stop.is_set():
                     raise Stopped("given up")
                 yield piece
@@ -110,30 +112,3 @@ def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
         small, size = [], 0
     if size:
         yield b"".join(small)
-
-
-def verified(pieces: Iterable[bytes], descriptor: Descriptor) -> Iterator[bytes]:
-    """The same pieces, each one late: the last is given only when size and digest are those of `descriptor`.
-
-    Raises DigestMismatch.
-    """
-    state = hashlib.sha256()
-    count = 0
-    held = b""
-    for piece in pieces:
-        count += len(piece)
-        if count > descriptor.size:
-            raise DigestMismatch(f"{descriptor.digest}: more than its {descriptor.size} bytes", hint=_HINT)
-        state.update(piece)
-        if held:
-            yield held
-        held = piece
-    if count != descriptor.size:
-        raise DigestMismatch(f"{descriptor.digest}: {count} bytes instead of {descriptor.size}", hint=_HINT)
-    if (actual := "sha256:" + state.hexdigest()) != descriptor.digest:
-        raise DigestMismatch(f"{descriptor.digest}: the bytes are those of {actual}", hint=_HINT)
-    if held:
-        yield held
-
-
-_HINT = "what it is made from changed, or it is damaged where it lies: run the step again"

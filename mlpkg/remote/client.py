@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from mlpkg.digest import Descriptor, Digest, parse_digest, sha256
+from mlpkg.digest import Descriptor, Digest, parse_digest, sha256, verified
 from mlpkg.errors import DigestMismatch, RegistryError, UsageError
-from mlpkg.remote.address import next_url, registry_origin, url_origin
-from mlpkg.remote.blob import Blob, verified
+from mlpkg.http.address import url_origin
+from mlpkg.http.retry import Busy, Dropped
+from mlpkg.http.transport import BODY_LIMIT, Reply
+from mlpkg.remote.address import next_url, registry_origin
+from mlpkg.remote.blob import DAMAGED, Blob
 from mlpkg.remote.credentials import Credentials
-from mlpkg.remote.retry import Busy, Dropped
 from mlpkg.remote.session import Request, Session, pull_scope, push_scope
-from mlpkg.remote.transport import BODY_LIMIT, Reply
 from mlpkg.remote.upload import Outcome, has_blob, mount, place
 
 __all__ = ["Blob", "Credentials", "Outcome", "Registry"]
@@ -47,7 +48,7 @@ class Registry:
     the machine's own certificates. Raises UsageError for a wrong address.
 
     All methods raise RegistryError when the registry refuses and Unreachable when it does not answer; failures
-    that pass by themselves were tried again before (`mlpkg.remote.retry`).
+    that pass by themselves were tried again before (`mlpkg.http.retry`).
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._session.close()
+        self._session.transport.close()
 
     def abort(self) -> None:
         """Make requests of all threads fail now (Stopped), and new ones too, until `resume`."""
@@ -133,7 +134,8 @@ class Registry:
         """
         _check_repository(repository)
         _check_digest(descriptor.digest)
-        return verified(self._raw_pieces(repository, descriptor), descriptor)
+        pieces = self._raw_pieces(repository, descriptor)
+        return verified(pieces, descriptor.digest, descriptor.size, hint=DAMAGED)
 
     def _raw_pieces(self, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
         url = self._session.url(f"{repository}/blobs/{descriptor.digest}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpkg.errors import UsageError
+from mlpkg.http.address import basic_login
 
 HELPER_TIMEOUT = 30.0
 """Seconds. Some helpers ask a key ring, or a cloud."""
@@ -32,7 +33,7 @@ class Credentials:
 
     def basic(self) -> str:
         """The value of an Authorization header (RFC 7617, UTF-8)."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return basic_login(self.username, self.password)
 
 
 def find_credentials(address: str, environment: Mapping[str, str] | None = None) -> Credentials | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlpkg.digest import Descriptor, Digest, sha256
 from mlpkg.errors import DigestMismatch, RegistryError
-from mlpkg.remote.retry import Stopped
+from mlpkg.http.retry import Stopped
 from mlpkg.remote.upload import Outcome
 
 if TYPE_CHECKING:

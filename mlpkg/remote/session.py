@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlpkg.errors import RegistryError
-from mlpkg.remote.address import Origin, next_url, url_origin
+from mlpkg.http.address import Origin, url_origin
+from mlpkg.http.settings import HttpSettings, environment_proxies
+from mlpkg.http.transport import Reply, Transport
 from mlpkg.remote.auth import Authorizer
 from mlpkg.remote.credentials import Credentials
-from mlpkg.remote.retry import Backoff
-from mlpkg.remote.transport import ANSWER_TIMEOUT, Reply, Transport, refusal, whole
+from mlpkg.remote.refusal import refusal
 
-_MOST_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SETTINGS = HttpSettings(
+    service="registry",
+    hint="is the registry running there?",
+    ca_hint="name its CA with SSL_CERT_FILE or the ca_file setting",
+    refused=RegistryError,
+    is_loopback_proxied=False,
+)
+
+_PROXIES = {"https": ("https_proxy", "HTTPS_PROXY")}
+"""Never one for plain http, whose requests a forwarding proxy could read."""
 
 Body = Callable[[], bytes | Iterable[bytes]]
 """Gives the whole body again at each call: a request refused with 401 is sent a second time."""
@@ -31,7 +41,7 @@ class Request:
     scopes: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
-    answer_timeout: float = ANSWER_TIMEOUT
+    answer_timeout: float | None = None
 
 
 def pull_scope(repository: str) -> str:
@@ -49,13 +59,10 @@ class Session:
 
     def __init__(self, registry: Origin, credentials: Credentials | None, ca_file: Path | None) -> None:
         self.registry = registry
-        self.transport = Transport(ca_file)
-        self.backoff = Backoff(self.transport.stop)
+        proxies = environment_proxies(os.environ, _PROXIES)
+        self.transport = Transport(replace(SETTINGS, ca_file=ca_file, proxies=proxies))
+        self.backoff = self.transport.backoff
         self._authorizer = Authorizer(self.transport, registry, credentials)
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self.transport.close()
 
     def url(self, path: str) -> str:
         """The URL of ``/v2/`` plus `path`."""
@@ -67,7 +74,7 @@ class Session:
         Raises RegistryError (Busy when it may pass), Unreachable (Dropped when it may pass).
         """
         with self.stream(request) as answer:
-            return whole(*answer)
+            return self.transport.whole(*answer)
 
     def ask(self, request: Request) -> Reply:
         """As `call`, and repeated: for requests that may be sent twice."""
@@ -76,33 +83,21 @@ class Session:
     @contextlib.contextmanager
     def stream(self, request: Request) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """As `call`, but the answer's body comes in pieces while the block runs."""
-        method, url, scopes, body = request.method, request.url, request.scopes, request.body
-        is_renewed = False
-        redirects = 0
-        while True:
-            is_ours = url_origin(url) == self.registry
-            used = self._authorizer.authorization(scopes) if is_ours else None
-            headers = {**request.headers, **({"Authorization": used} if used else {})}
+        is_ours = url_origin(request.url) == self.registry
+        for is_renewed in (False, True):
+            used = self._authorizer.authorization(request.scopes) if is_ours else None
             with self.transport.stream(
-                method,
-                url,
-                headers=headers,
-                body=body() if body else None,
+                request.method,
+                request.url,
+                headers=request.headers,
+                login=used,
+                body=request.body() if request.body else None,
                 answer_timeout=request.answer_timeout,
             ) as (head, pieces):
                 if head.status in request.expect:
                     yield head, pieces
                     return
-                reply = whole(head, pieces)
-            if reply.status == 401 and is_ours and not is_renewed:
-                is_renewed = True
-                if self._authorizer.renew(reply, scopes, used):
-                    continue
-            location = reply.headers.get("Location")
-            if reply.status in _REDIRECTS and location and body is None and method in ("GET", "HEAD"):
-                redirects += 1
-                if redirects > _MOST_REDIRECTS:
-                    raise RegistryError(f"{self.registry.address}: more than {_MOST_REDIRECTS} redirects")
-                url = next_url(url, location, self.registry)
-                continue
-            raise refusal(reply, method)
+                reply = self.transport.whole(head, pieces)
+            can_renew = reply.status == 401 and url_origin(reply.url) == self.registry and not is_renewed
+            if not can_renew or not self._authorizer.renew(reply, request.scopes, used):
+                raise refusal(reply, request.method)

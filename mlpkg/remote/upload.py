@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 from mlpkg.digest import Descriptor
 from mlpkg.errors import DigestMismatch, MlpkgError, RegistryError
+from mlpkg.http.retry import Busy, Stopped
+from mlpkg.http.transport import Reply
 from mlpkg.remote.address import next_url
 from mlpkg.remote.blob import Blob, Feed, SourceFailed
-from mlpkg.remote.retry import Busy, Stopped
+from mlpkg.remote.refusal import BusyRegistry
 from mlpkg.remote.session import Request, Session, pull_scope, push_scope
-from mlpkg.remote.transport import Reply
 
 _COMMIT_TIMEOUT = 300.0
 """Seconds the registry may take to store a finished upload, before any byte per second is added."""
@@ -108,8 +109,8 @@ def _is_lost_session(error: RegistryError) -> bool:
     return error.status == 404 or (error.status in (400, 416) and error.code.startswith("BLOB_UPLOAD_"))
 
 
-def _as_busy(error: RegistryError) -> Busy:
-    return Busy(error.message, hint=error.hint, status=error.status, code=error.code)
+def _as_busy(error: RegistryError) -> BusyRegistry:
+    return BusyRegistry(error.message, hint=error.hint, status=error.status, code=error.code)
 
 
 def _open_session(

@@ -28,7 +28,7 @@ from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, push
 from mlpkg.steps.look import why
 from mlpkg.steps.perform import perform
-from mlpkg.store.records import write_atomically
+from mlpkg.store.files import write_atomically
 from mlpkg.store.runlock import hold_workspace
 
 HOST = "127.0.0.1"

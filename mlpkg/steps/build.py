@@ -15,6 +15,7 @@ from mlpkg.spec.workspace import Package
 from mlpkg.steps import render
 from mlpkg.steps.step import Consumed, Done, Wanted, read_record, require_unchanged, write_record
 from mlpkg.store import records
+from mlpkg.store.files import write_atomically
 
 if TYPE_CHECKING:
     from mlpkg.builders.direct import Built
@@ -103,7 +104,7 @@ def _keep_lock(package: Package, plan: BuildPlan) -> Path:
         lock = _lock_at(path)
         if lock and locked <= {(layer.name, layer.digest) for layer in lock.layers}:
             if path != own:
-                records.write_atomically(own, path.read_bytes())
+                write_atomically(own, path.read_bytes())
             return own
     raise ChangedInput(
         f"{package.relative(planned)}: is not the lock that {render.PLAN} was made from",

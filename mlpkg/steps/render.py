@@ -63,7 +63,7 @@ def perform(package: Package) -> Done:
     from mlpkg.lock.choose import current_lock  # noqa: PLC0415 - loads what chooses
     from mlpkg.plan.plan import plan  # noqa: PLC0415 - only where something is planned
     from mlpkg.plan.render import render  # noqa: PLC0415 - loads jinja2
-    from mlpkg.store.records import write_atomically  # noqa: PLC0415
+    from mlpkg.store.files import write_atomically  # noqa: PLC0415
 
     want = wanted(package)
     inputs = file_states(package, want.files or ())

@@ -6,15 +6,14 @@ damaged blob is removed and counts as absent, never as an error.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpkg.digest import Digest
+from mlpkg.digest import Digest, Tally
 from mlpkg.errors import DigestMismatch
+from mlpkg.store.files import file_digest, read_pieces, write_stream
 
 
 def cache_folder() -> Path:
@@ -42,36 +41,22 @@ class Blobs:
         except OSError:
             return False
 
-    def write(self, stream: Iterable[bytes]) -> tuple[Digest, int]:
-        """Keep a stream; its digest and size in bytes. Nothing stays behind when the stream fails."""
-        target = self.folder / "sha256"
-        target.mkdir(parents=True, exist_ok=True)
-        state, size = hashlib.sha256(), 0
-        handle, name = tempfile.mkstemp(dir=target, prefix=".incoming.")
+    def is_whole(self, digest: Digest, size: int) -> bool:
+        """Whether a blob of that digest and size is there and undamaged; reads it."""
         try:
-            with os.fdopen(handle, "wb", buffering=1 << 20) as file:
-                for piece in stream:
-                    state.update(piece)
-                    size += len(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            digest = Digest("sha256:" + state.hexdigest())
-            Path(name).chmod(0o644)
-            Path(name).replace(self.path(digest))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return digest, size
+            return self.has(digest, size) and file_digest(self.path(digest)) == digest
+        except OSError:
+            return False
+
+    def write(self, stream: Iterable[bytes]) -> tuple[Digest, int]:
+        """Keep a stream; its digest and size in bytes. Nothing stays behind when it fails. Raises MlpkgError."""
+        return write_stream(self.folder / "sha256", stream, self.path)
 
     def read(self, digest: Digest) -> Iterator[bytes]:
         """The blob in pieces of 1 MiB. Raises OSError, and DigestMismatch at the end when it is damaged."""
-        state = hashlib.sha256()
-        with self.path(digest).open("rb", buffering=0) as file:
-            while piece := file.read(1 << 20):
-                state.update(piece)
-                yield piece
-        if "sha256:" + state.hexdigest() != digest:
+        tally = Tally()
+        yield from tally.of(read_pieces(self.path(digest)))
+        if tally.digest != digest:
             self.path(digest).unlink(missing_ok=True)
             raise DigestMismatch(
                 f"cached blob {digest} is damaged; it has been removed",

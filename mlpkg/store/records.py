@@ -11,10 +11,8 @@ A torn, foreign or older record counts as absent.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +21,8 @@ from typing import Any
 
 from mlpkg.digest import Digest
 from mlpkg.formats import RECORD
+from mlpkg.store.files import digest_of
+from mlpkg.store.files import write_atomically as write_atomically  # noqa: PLC0414 - some know it by this name
 
 RACY_NS = 2_000_000_000
 """A change this close to the moment of reading may hide behind an equal time stamp (FAT: 2 s)."""
@@ -86,15 +86,14 @@ def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
 
 def file_state(path: Path) -> FileState:
     """Read a file and say what it was. Raises OSError."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         read_at = time.time_ns()
         before = identity(os.fstat(file.fileno()))
-        hexdigest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileState(Digest("sha256:" + hexdigest), before, read_at)
+        return FileState(digest_of(file), before, read_at)
 
 
 def write(path: Path, record: Record) -> None:
-    """Write a record whole or not at all."""
+    """Write a record whole or not at all. Raises MlpkgError."""
     value = {
         "format": RECORD,
         "package": record.package,
@@ -199,25 +198,3 @@ def _state_now(path: Path, known: FileState | None) -> FileState | None:
         return file_state(path)
     except OSError:
         return None
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file whole or not at all, also across a crash of the machine."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -8,25 +8,23 @@ import os
 import sys
 from pathlib import Path
 
-from mlpkg.errors import UsageError
+from mlpkg.store.files import writing
 
 _held: dict[Path, int] = {}
 """Locks of this process; they are held until it ends."""
 
 
 def hold_workspace(root: Path) -> None:
-    """Wait until this process is the only run in the workspace. Raises UsageError where nothing can be written.
+    """Wait until this process is the only run in the workspace. Raises MlpkgError where nothing can be written.
 
     A worker process works under its parent's lock, however it was started.
     """
     if root in _held or multiprocessing.parent_process() is not None:
         return
     path = root / ".mlpkg" / ".lock"
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint="the workspace must be writable") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -34,8 +32,9 @@ def hold_workspace(root: Path) -> None:
         sys.stderr.write(f"waiting for process {holder or '?'}, which is at work in {root}\n")
         sys.stderr.flush()
         fcntl.flock(handle, fcntl.LOCK_EX)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    with writing(path):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     _held[root] = handle
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from mlpkg.digest import Digest
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Wheel
+from mlpkg.store.files import incoming_folder
 from mlpkg.wheels.locked import checked_filename, checked_wheel
 from mlpkg.wheels.requirements import Requirements
 from mlpkg.wheels.sources import WheelSources
@@ -50,15 +50,18 @@ def choose_wheels(
     """
     if not requirements.lines and not runtime:
         return ()
+    from mlpkg.wheels.size import wheel_sizes  # noqa: PLC0415 - loads urllib3
+
     question = _Question(requirements, tuple(runtime), target, sources)
-    with tempfile.TemporaryDirectory(prefix="mlpkg-") as name:
-        scratch = Path(name)
+    with incoming_folder() as scratch:
         result = _compile(question, previous, scratch)
         if result.code:
             result.raise_for_service()
             raise _unsolvable(result.reason, question)
         kept = frozenset(wheel.digest for wheel in previous)
-        chosen = [_locked(row, question, kept) for row in _rows(scratch / "pylock.toml")]
+        with wheel_sizes(sources) as size_of:
+            rows = _rows(scratch / "pylock.toml")
+            chosen = [_locked(row, question, kept, size_of) for row in rows]
     return tuple(sorted(chosen, key=lambda wheel: wheel.name))
 
 
@@ -91,17 +94,17 @@ def _preferences(previous: Sequence[Wheel]) -> str:
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:
-    import tomllib  # noqa: PLC0415
+    import tomli  # noqa: PLC0415
 
-    rows = tomllib.loads(path.read_text("utf-8")).get("packages", [])
+    rows = tomli.loads(path.read_text("utf-8")).get("packages", [])
     return [row for row in rows if isinstance(row, dict)]
 
 
-def _locked(row: Mapping[str, Any], question: _Question, kept: frozenset[Digest]) -> Wheel:
+def _locked(
+    row: Mapping[str, Any], question: _Question, kept: frozenset[Digest], size_of: Callable[[str], int]
+) -> Wheel:
     """The one wheel of a pylock package to take: an earlier choice, else the best by tags."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415
-
-    from mlpkg.wheels.size import wheel_size  # noqa: PLC0415
 
     name, version = canonicalize_name(str(row.get("name", ""))), str(row.get("version", ""))
     found = [item for item in row.get("wheels", ()) if isinstance(item, dict)]
@@ -126,7 +129,7 @@ def _locked(row: Mapping[str, Any], question: _Question, kept: frozenset[Digest]
         )
     _moved, _place, filename, digest, url = min(ranked)
     stated = next((item["size"] for item in found if item.get("url") == url and "size" in item), None)
-    size = wheel_size(url, question.sources) if stated is None else int(stated)
+    size = size_of(url) if stated is None else int(stated)
     return checked_wheel(Wheel(name, version, filename, size, digest))
 
 
@@ -169,7 +172,7 @@ def _solve_apart(question: _Question) -> bool:
         return False
     alone = (replace(question, runtime=()), replace(question, requirements=Requirements()))
     for part in alone:
-        with tempfile.TemporaryDirectory(prefix="mlpkg-") as name:
-            if _compile(part, (), Path(name)).code:
+        with incoming_folder() as scratch:
+            if _compile(part, (), scratch).code:
                 return False
     return True

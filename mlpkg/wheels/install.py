@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlpkg.errors import DigestMismatch, LockError, MlpkgError
 from mlpkg.lockfile import Wheel
+from mlpkg.store.files import incoming_folder
 from mlpkg.wheels.installed import take_owners_files
 from mlpkg.wheels.locked import requirements_text
 from mlpkg.wheels.sources import WheelSources
@@ -34,10 +34,8 @@ def install_wheels(
     """
     if tree.exists():
         raise MlpkgError(f"{tree}: is already there")
-    tree.parent.mkdir(parents=True, exist_ok=True)
     by_name = {wheel.name: wheel for wheel in wheels}
-    with tempfile.TemporaryDirectory(prefix=".mlpkg-", dir=tree.parent) as name:
-        scratch = Path(name)
+    with incoming_folder(tree.parent) as scratch:
 
         def install_alone(owner: str) -> Path:
             return _install([by_name[owner]], scratch / "alone" / owner, target, sources)

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-import base64
 import netrc
 import os
-import ssl
-from http import HTTPStatus
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, url2pathname, urlopen
+from urllib.request import url2pathname
 
-from mlpkg.errors import LockError, Unreachable
+from mlpkg.errors import LockError
+from mlpkg.http.address import basic_login
+from mlpkg.http.retry import Overloaded
+from mlpkg.http.settings import HttpSettings, environment_proxies
+from mlpkg.http.transport import Reply, Transport
 from mlpkg.wheels.sources import WheelSources, credentials_for
 
-_TIMEOUT = 30.0
-_PIECE = 1 << 20
+LIMIT = 16 << 30
+"""Bytes that are read at most where a server tells no size in advance."""
+
+_PROXIES = {
+    "http": ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+    "https": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+}
+"""Those that uv reads: it fetches the wheels, and what asks for their size goes the same way."""
 
 
-def wheel_size(url: str, sources: WheelSources) -> int:
+def http_settings(sources: WheelSources) -> HttpSettings:
+    """How package indexes are asked: as uv asks them."""
+    return HttpSettings(
+        service="package index",
+        hint="check the network, or set index under [python] in mlpkg.toml",
+        ca_hint="name your authority's certificates as ca_file under [python] in mlpkg.toml",
+        refused=LockError,
+        ca_file=Path(sources.ca_file) if sources.ca_file else None,
+        proxies=environment_proxies(os.environ, _PROXIES),
+        insecure_hosts=sources.insecure_hosts or tuple(os.environ.get("UV_INSECURE_HOST", "").split()),
+    )
+
+
+@contextmanager
+def wheel_sizes(sources: WheelSources) -> Iterator[Callable[[str], int]]:
+    """While the block runs: `wheel_size`, with connections that are kept between the wheels."""
+    with closing(Transport(http_settings(sources))) as transport:
+        yield lambda url: wheel_size(url, sources, transport)
+
+
+def wheel_size(url: str, sources: WheelSources, transport: Transport) -> int:
     """Bytes of the wheel at an address, or a ``file:`` address, without reading it where that can be.
 
-    Raises LockError when it cannot be learned, Unreachable when the server does not answer.
+    Raises LockError when the size cannot be learned, Unreachable when the server does not answer.
     """
     parts = urlsplit(url)
     filename = parts.path.rsplit("/", 1)[-1]
@@ -31,42 +60,37 @@ def wheel_size(url: str, sources: WheelSources) -> int:
             return Path(url2pathname(parts.path)).stat().st_size
         except OSError as error:
             raise LockError(f"{filename}: cannot be read: {error.strerror}") from error
-    if parts.scheme not in ("http", "https"):
-        raise LockError(
-            f"{filename}: lies at an address of the kind {parts.scheme!r}, which is not supported"
-        )
-    stated = _asked(url, filename, sources, "HEAD")
-    return stated if stated is not None else _asked(url, filename, sources, "GET") or 0
+    pair = credentials_for(url, sources) or _netrc(url)
+    login = basic_login(*pair) if pair else None
+
+    def step() -> int:
+        with transport.stream("HEAD", url, login=login) as (head, _):
+            if size := _stated(head):
+                return size
+        # Not every server knows HEAD, or the length of what it sends.
+        with transport.stream("GET", url, headers={"Range": "bytes=0-0"}, login=login) as (head, pieces):
+            return _stated(head) or _counted(head, pieces, filename)
+
+    return transport.backoff.run(step)
 
 
-def _asked(url: str, filename: str, sources: WheelSources, method: str) -> int | None:
-    request = Request(url, method=method)  # noqa: S310 (the scheme was checked)
-    if pair := credentials_for(url, sources) or _netrc(url):
-        token = base64.b64encode(f"{pair[0]}:{pair[1]}".encode()).decode()
-        # Not sent on to another host when the server redirects.
-        request.add_unredirected_header("Authorization", f"Basic {token}")
-    try:
-        with urlopen(request, timeout=_TIMEOUT, context=_context(sources)) as answer:  # noqa: S310
-            if method == "GET":
-                return sum(len(piece) for piece in iter(lambda: answer.read(_PIECE), b""))
-            stated = answer.headers.get("Content-Length", "")
-            return int(stated) if stated.isdecimal() else None
-    except HTTPError as error:
-        error.close()
-        if method == "HEAD" and error.code in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
-            return None
-        raise LockError(
-            f"{filename}: the package index answers {error.code} when asked for its size"
-        ) from error
-    except (URLError, OSError) as error:
-        raise Unreachable(
-            f"{filename}: the package index cannot be reached",
-            hint="check the network, or set index under [python] in mlpkg.toml",
-        ) from error
+def _stated(head: Reply) -> int:
+    """The whole length in bytes that an answer's header tells (RFC 9110, 8.6 and 14.4); 0 for none."""
+    name = {200: "Content-Length", 206: "Content-Range"}.get(head.status, "")
+    found = re.fullmatch(r"(?:bytes 0-0/)?([0-9]{1,18})", head.headers.get(name, ""))
+    return int(found[1]) if found else 0
 
 
-def _context(sources: WheelSources) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=sources.ca_file or os.environ.get("SSL_CERT_FILE"))
+def _counted(head: Reply, pieces: Iterator[bytes], filename: str) -> int:
+    if head.status != 200:
+        message = f"{filename}: the package index answers {head.status} when asked for its size"
+        raise head.failure(message, LockError, Overloaded)
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > LIMIT:
+            raise LockError(f"{filename}: has more than {LIMIT} bytes")
+    return size
 
 
 def _netrc(url: str) -> tuple[str, str] | None:

@@ -162,10 +162,10 @@ def _uv_has_own(variables: Mapping[str, str]) -> bool:
 
 
 def _names_index(path: Path) -> bool:
-    import tomllib  # noqa: PLC0415
+    import tomli  # noqa: PLC0415
 
     try:
-        value = tomllib.loads(path.read_text("utf-8"))
+        value = tomli.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         # uv itself will say what is wrong with its file.
         return False

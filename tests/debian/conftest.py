@@ -13,6 +13,7 @@ import pytest
 from pysequoia import Tsk
 
 from mlpkg.debian.mirror import Keyring, Mirrors
+from mlpkg.http import retry
 
 from .archive import SignedArchive
 
@@ -32,6 +33,12 @@ class Served:
         keyring = Keyring("test keyring", self.archive.certificate)
         values: dict[str, object] = {"main": self.address, "security": None, "keyrings": (keyring,)}
         return Mirrors(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries happen as always, only sooner."""
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.01)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +61,7 @@ def served(archive: SignedArchive) -> Iterator[Served]:
 
         def do_GET(self) -> None:
             state.asked.append(self.path)
-            state.headers.append(dict(self.headers))
+            state.headers.append({name.lower(): value for name, value in self.headers.items()})
             failure = state.failures.pop(0) if state.failures else None
             if failure is None:
                 super().do_GET()

@@ -10,9 +10,11 @@ import pytest
 
 from mlpkg.debian import fetch_deb, fetch_debs
 from mlpkg.debian.apt import Login
+from mlpkg.debian.mirror import Mirrors
 from mlpkg.digest import sha256
 from mlpkg.errors import DigestMismatch, LockError, MlpkgError, Unreachable
 from mlpkg.lockfile import Deb
+from tests.fakes.web import Answer, Web, certificate
 
 from .archive import Source, deb_bytes, locked
 from .conftest import Served
@@ -111,6 +113,31 @@ def test_through_a_proxy(served: Served, tmp_path: Path) -> None:
     fetch_deb(mirrors, deb, tmp_path / "cache")
     assert served.asked == [f"http://mirror.example/debian/{deb.filename}"]
     assert served.headers[0]["proxy-authorization"] == "Basic bWU6cHc="
+
+
+def test_a_login_does_not_follow_to_another_host(tmp_path: Path) -> None:
+    deb = locked(SOURCES[0])
+    with Web().serving() as web:
+        elsewhere = web.url.replace("127.0.0.1", "localhost")
+        web.answer = lambda seen: (
+            Answer(302, {"Location": f"{elsewhere}/store"})
+            if seen.path.startswith("/debian")
+            else Answer(body=deb_bytes(SOURCES[0]))
+        )
+        mirrors = Mirrors(f"{web.url}/debian", None, (), logins=(Login(web.host, "me", "pw"),))
+        fetch_deb(mirrors, deb, tmp_path / "cache")
+        assert [seen.headers.get("authorization") for seen in web.seen] == ["Basic bWU6cHc=", None]
+
+
+def test_a_mirror_must_not_send_us_from_https_to_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pair[0]))
+    with Web(answer=lambda _: Answer(302, {"Location": "http://127.0.0.1:9/"})).serving(pair) as web:
+        with pytest.raises(Unreachable, match="sends us from https to"):
+            fetch_deb(Mirrors(web.url, None, ()), locked(SOURCES[0]), tmp_path / "cache")
+        assert len(web.seen) == 1
 
 
 def test_a_login_goes_to_its_host_only(served: Served, tmp_path: Path) -> None:

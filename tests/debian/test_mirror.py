@@ -8,8 +8,9 @@ import pytest
 
 from mlpkg.debian import choose_mirrors
 from mlpkg.debian.apt import parse_deb822, parse_logins, parse_one_line, parse_settings
-from mlpkg.debian.transfer import proxy_for
+from mlpkg.debian.transfer import http_settings
 from mlpkg.errors import LockError
+from mlpkg.http.address import url_origin
 from mlpkg.spec.model import Debian
 
 SOURCES = """\
@@ -173,8 +174,8 @@ def test_proxies_by_scheme_and_host(tmp_path: Path) -> None:
     root = machine(tmp_path, apt_dot_conf_dot_d__proxy=conf, trusted_dot_gpg_dot_d__a_dot_asc="key")
     environ = {"http_proxy": "http://env.example:1", "no_proxy": "localhost,.intern.example"}
     mirrors = choose_mirrors(Debian(mirror="http://far.example/debian"), root=root, environ=environ)
-    assert proxy_for(mirrors, "http://far.example/debian") == "http://apt.example:3128"
-    assert proxy_for(mirrors, "https://far.example/debian") == "http://apt.example:3128"
-    assert proxy_for(mirrors, "http://near.example/debian") == ""
-    assert proxy_for(mirrors, "http://deb.intern.example/debian") == ""
-    assert proxy_for(mirrors, "file:///srv/debian") == ""
+    proxy_for = http_settings(mirrors).proxy_for
+    assert proxy_for(url_origin("http://far.example/debian")) == "http://apt.example:3128"
+    assert proxy_for(url_origin("https://far.example/debian")) == "http://apt.example:3128"
+    assert proxy_for(url_origin("http://near.example/debian")) == ""
+    assert proxy_for(url_origin("http://deb.intern.example/debian")) == ""

@@ -250,7 +250,7 @@ def test_an_interrupted_run_is_taken_up(
         assert "interrupted; what was done is kept" in err
     assert workspace.doit().done[-1] == "push:diabetes"
     assert workspace.digest() == pushed.digest()
-    leftovers = [*own.cache.rglob(".incoming.*"), *workspace.folder.rglob(".*.json.*")]
+    leftovers = [*own.cache.rglob(".incoming.*"), *workspace.folder.rglob(".incoming.*")]
     assert leftovers == []
 
 

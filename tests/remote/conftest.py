@@ -12,7 +12,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from mlpkg.remote import retry
+from mlpkg.http import retry
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlpkg.errors import RegistryError, UsageError
-from mlpkg.remote.address import Origin, is_loopback, next_url, redacted, registry_origin
-from mlpkg.remote.transport import proxy_for
+from mlpkg.http.address import Origin, is_loopback, redacted
+from mlpkg.remote.address import next_url, registry_origin
+from mlpkg.remote.session import Session
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_where_it_may_send_us(registry: Origin, location: str, expected: str) ->
         "https://a:port/",
         "https://cdn.example/a b",
         "https://cdn.example/ü",
+        "//[cdn.example/",
     ],
 )
 def test_where_it_may_not(location: str) -> None:
@@ -121,6 +123,7 @@ def test_loopback() -> None:
 def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inner.example")
+    proxy_for = Session(HTTPS, None, None).transport.settings.proxy_for
     assert proxy_for(HTTPS) == "http://proxy.example:3128"
     assert proxy_for(Origin("https", "inner.example", 443)) == ""
     assert proxy_for(Origin("https", "127.0.0.1", 443)) == ""

@@ -6,6 +6,7 @@ import base64
 import json
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpkg.errors import RegistryError, UsageError
+from mlpkg.http.retry import retry_after_seconds
+from mlpkg.http.transport import Reply, Transport
 from mlpkg.remote.address import registry_origin
 from mlpkg.remote.auth import Authorizer, Challenge, parse_challenges
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials, find_credentials
-from mlpkg.remote.retry import retry_after_seconds
-from mlpkg.remote.transport import Reply, Transport
+from mlpkg.remote.session import SETTINGS
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
 
 
@@ -225,7 +227,7 @@ def test_an_identity_token_is_exchanged() -> None:
 def test_credentials_never_go_over_plain_http_to_another_machine() -> None:
     origin = registry_origin("registry.example", plain_http=True)
     challenge = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}, b"", origin.url)
-    with Transport() as transport:
+    with closing(Transport(SETTINGS)) as transport:
         authorizer = Authorizer(transport, origin, Credentials("ann", "s3cret"))
         with pytest.raises(RegistryError, match="plain http") as caught:
             authorizer.renew(challenge, (), None)

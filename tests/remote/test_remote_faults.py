@@ -6,17 +6,19 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlpkg.errors import DigestMismatch, RegistryError, Unreachable, UsageError
-from mlpkg.remote import connection, retry
+from mlpkg.http import retry
+from mlpkg.remote import session
 from mlpkg.remote.client import OCI_MANIFEST, Registry
+from tests.fakes import web
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.remote.conftest import CREDENTIALS
 from tests.remote.images import blob, image, repository, wrong_blob
@@ -148,7 +150,7 @@ def test_it_gives_up_in_the_end(fake: FakeRegistry, registry: Registry) -> None:
     with pytest.raises(RegistryError, match="502: DOWN: x") as caught:
         registry.upload_blob("a/b", blob(SMALL))
     assert "\x1b" not in str(caught.value)
-    assert len(fake.requests("^POST")) == retry.ATTEMPTS
+    assert len(fake.requests("^POST")) == session.SETTINGS.attempts
 
 
 def test_the_budget_is_shared_by_all_blobs(fake: FakeRegistry, registry: Registry) -> None:
@@ -156,7 +158,7 @@ def test_the_budget_is_shared_by_all_blobs(fake: FakeRegistry, registry: Registr
     for _ in range(5):
         with pytest.raises(RegistryError):
             registry.upload_blob("a/b", blob(SMALL))
-    assert len(fake.requests("blobs")) < 5 * retry.ATTEMPTS
+    assert len(fake.requests("blobs")) < 5 * session.SETTINGS.attempts
 
 
 @pytest.mark.parametrize("after", [0, 1 << 20])
@@ -440,8 +442,8 @@ def test_a_registry_that_is_started_again_is_waited_for(monkeypatch: pytest.Monk
 
 def test_a_registry_that_stops_answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads: no progress is possible, and that ends the upload, not its total time."""
-    monkeypatch.setattr(connection, "PROGRESS_TIMEOUT", 0.2)
-    monkeypatch.setattr(retry, "ATTEMPTS", 1)
+    impatient = replace(session.SETTINGS, progress_timeout=0.2, attempts=1)
+    monkeypatch.setattr(session, "SETTINGS", impatient)
     with FakeRegistry().serving() as fake, Registry(fake.address) as registry:
         release = threading.Event()
         fake.on_piece = lambda _total: (release.wait(20), None)[1]
@@ -455,7 +457,7 @@ def test_a_registry_that_stops_answering(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_slow_upload_is_not_a_stalled_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PROGRESS_TIMEOUT", 0.5)
+    monkeypatch.setattr(session, "SETTINGS", replace(session.SETTINGS, progress_timeout=0.5))
     with FakeRegistry().serving() as fake, Registry(fake.address) as registry:
         fake.on_piece = lambda _total: time.sleep(0.02)
         start = time.monotonic()
@@ -514,34 +516,7 @@ def test_a_failed_blob_ends_the_others(fake: FakeRegistry, registry: Registry) -
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *[
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=localhost",
-            ],
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-keyout",
-            str(key),
-            "-out",
-            str(certificate),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return certificate, key
+    return web.certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_with_a_ca_file(certificate: tuple[Path, Path]) -> None:

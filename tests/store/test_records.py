@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg.digest import sha256
-from mlpkg.store import records
+from mlpkg.store import files, records
 from mlpkg.store.records import Change, Record
 
 OLD = 1_600_000_000
@@ -164,6 +164,6 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        records.write_atomically(path, b"after")
+        files.write_atomically(path, b"after")
     assert path.read_text() == "before"
     assert [item.name for item in tmp_path.iterdir()] == ["r.json"]

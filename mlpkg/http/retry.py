@@ -8,30 +8,31 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from mlpkg.errors import MlpkgError, RegistryError, Unreachable
+from mlpkg.errors import MlpkgError, Unreachable
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
-"""Tries of one step, the first included."""
-
 BUDGET = 12
-"""Failures in a row, over all steps and threads of one registry, after which nothing is tried again."""
+"""Failures in a row, over all steps and threads of one transport, after which nothing is tried again."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.3, 20.0
 """Seconds; the delay doubles in between."""
 
 LONGEST_RETRY_AFTER = 120.0
-"""Seconds. A registry that asks for more is reported, not waited for."""
+"""Seconds. A server that asks for more is reported, not waited for."""
 
 TEMPORARY = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 522})
 """Answers that may be different the next time (RFC 9110; 499 and 522 come from proxies)."""
 
 
-class Busy(RegistryError):
-    """An answer that may be different in a moment."""
+class Busy(MlpkgError):
+    """An answer that may be different in a moment. `retry_after` is what the server asks us to wait, in seconds."""
 
     retry_after: float | None = None
+
+
+class Overloaded(Unreachable, Busy):
+    """A busy service without an error of its own kind."""
 
 
 class Dropped(Unreachable):
@@ -39,7 +40,7 @@ class Dropped(Unreachable):
 
 
 class Stopped(MlpkgError):
-    """The push was given up; no message of its own, something else is the reason."""
+    """All was given up; no message of its own, something else is the reason."""
 
 
 def retry_after_seconds(value: str, now: float) -> float | None:
@@ -54,17 +55,18 @@ def retry_after_seconds(value: str, now: float) -> float | None:
 
 
 class Backoff:
-    """Repeats steps with growing, jittered delays, within a budget shared by all threads of one registry."""
+    """Repeats steps with growing, jittered delays, within a budget shared by all threads of one transport."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, attempts: int) -> None:
         self._stop = stop
+        self._attempts = attempts
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
 
     def run(self, step: Callable[[], T]) -> T:
         """What `step` returns. It is repeated after Busy and Dropped, and must start from its own beginning.
 
-        Raises the last failure, or Stopped when the push was given up meanwhile.
+        Raises the last failure, or Stopped when all was given up meanwhile.
         """
         failures = 0
         while True:
@@ -79,12 +81,12 @@ class Backoff:
                 return result
 
     def check(self) -> None:
-        """Raise Stopped when the push was given up."""
+        """Raise Stopped when all was given up."""
         if self._stop.is_set():
             raise Stopped("given up")
 
     def succeeded(self) -> None:
-        """Note that the registry works."""
+        """Note that the service works."""
         with self._lock:
             self._failures_in_a_row = 0
 
@@ -101,7 +103,7 @@ class Backoff:
         with self._lock:
             self._failures_in_a_row += 1
             exhausted = self._failures_in_a_row >= BUDGET
-        if exhausted or attempt == ATTEMPTS:
+        if exhausted or attempt >= self._attempts:
             return None
         delay: float = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

@@ -19,14 +19,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
 
-PROGRESS_TIMEOUT = 60.0
-"""Seconds in which at least one byte of a body must leave."""
-
 
 class _Watched(HTTPConnection):
     """A connection whose `send` needs progress, not an end, and stops when the answer is already there."""
 
     is_truncated = False
+    progress_timeout = 60.0
 
     def send(self, data: Any) -> None:
         """Send all of `data`. Raises BrokenPipeError when the peer will not take it; its answer may be readable."""
@@ -36,8 +34,8 @@ class _Watched(HTTPConnection):
         assert sock is not None  # noqa: S101 - connect() either sets it or raises
         try:
             _check_unanswered(sock)
-            if sock.gettimeout() != PROGRESS_TIMEOUT:
-                sock.settimeout(PROGRESS_TIMEOUT)
+            if sock.gettimeout() != self.progress_timeout:
+                sock.settimeout(self.progress_timeout)
             view = memoryview(data)
             while view:
                 view = view[sock.send(view) :]
@@ -80,25 +78,25 @@ class Pool(HTTPConnectionPool):
 
     ConnectionCls: type[BaseHTTPConnection] = _Watched
     live: WeakSet[HTTPConnection] | None = None
+    progress_timeout = _Watched.progress_timeout
 
     def _new_conn(self) -> Any:
-        return _noted(super()._new_conn(), self.live)
+        connection: Any = super()._new_conn()
+        connection.progress_timeout = self.progress_timeout
+        if self.live is not None:
+            self.live.add(connection)
+        return connection
 
 
-class TlsPool(HTTPSConnectionPool):
+class TlsPool(Pool, HTTPSConnectionPool):
     """Connections to one https origin."""
 
-    ConnectionCls: type[BaseHTTPSConnection] = _WatchedTls
-    live: WeakSet[HTTPConnection] | None = None
+    ConnectionCls: type[BaseHTTPSConnection] = _WatchedTls  # type: ignore[mutable-override] # as in urllib3
 
-    def _new_conn(self) -> Any:
-        return _noted(super()._new_conn(), self.live)
-
-
-def _noted(connection: Any, live: WeakSet[HTTPConnection] | None) -> Any:
-    if live is not None:
-        live.add(connection)
-    return connection
+    def _validate_conn(self, conn: BaseHTTPConnection) -> None:
+        """Connect early, as urllib3 does; without its warning about hosts that the user named as insecure."""
+        if conn.is_closed:
+            conn.connect()
 
 
 def cut(connection: HTTPConnection) -> None:
