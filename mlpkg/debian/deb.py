@@ -94,7 +94,7 @@ def open_deb(path: Path, deb: Deb) -> Iterator[OpenDeb]:
     except OSError as error:
         raise MlpkgError(f"{path}: {deb.name}'s package cannot be read: {error.strerror}") from error
     with file:
-        found = digest_of(file.raw)
+        found = digest_of(file)
         if found != deb.digest:
             raise DigestMismatch(
                 f"{deb.name} {deb.version}: the cached .deb changed: it has {found}, the lock {deb.digest}",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
+from typing import BinaryIO
 
 from mlpkg.digest import Digest, Tally
 from mlpkg.errors import MlpkgError, UsageError
@@ -125,6 +126,6 @@ def file_digest(path: Path) -> Digest:
         return digest_of(file)
 
 
-def digest_of(file: RawIOBase) -> Digest:
+def digest_of(file: RawIOBase | BinaryIO) -> Digest:
     """The digest of what is left of an open file. Raises OSError."""
     return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
