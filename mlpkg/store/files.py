@@ -8,9 +8,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from io import RawIOBase
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from mlpkg.digest import Digest, Tally
 from mlpkg.errors import MlpkgError, UsageError
@@ -126,6 +125,6 @@ def file_digest(path: Path) -> Digest:
         return digest_of(file)
 
 
-def digest_of(file: RawIOBase | BinaryIO) -> Digest:
+def digest_of(file: RawIOBase | BufferedReader) -> Digest:
     """The digest of what is left of an open file. Raises OSError."""
     return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())

@@ -21,8 +21,7 @@ from typing import Any
 
 from mlpkg.digest import Digest
 from mlpkg.formats import RECORD
-from mlpkg.store.files import digest_of
-from mlpkg.store.files import write_atomically as write_atomically  # noqa: PLC0414 - some know it by this name
+from mlpkg.store.files import digest_of, write_atomically
 
 RACY_NS = 2_000_000_000
 """A change this close to the moment of reading may hide behind an equal time stamp (FAT: 2 s)."""
