@@ -28,7 +28,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("layer", "lockfile", "progress", "bases"),
     ("digest",),
-    ("formats", "errors"),
+    ("formats", "errors", "names"),
     ("runtime",),
     ("__init__",),
 )

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from mlpkg import names
 from mlpkg.bases import BASES
 from mlpkg.spec.model import (
-    MODEL_NAME,
-    REPOSITORY,
-    TAG,
     Debian,
     Entry,
     Environment,
@@ -132,17 +130,19 @@ def _path(**more: Any) -> Rule:
 
 RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Package, "name"): Rule(
-        pattern=REPOSITORY,
+        pattern=names.REPOSITORY,
         longest=200,  # with host and port, registries take 255
         allowed="lower-case letters and digits, with single separators `.` `_` `-` between, parts split by `/`",
     ),
-    (Package, "version"): Rule(pattern=TAG, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"),
+    (Package, "version"): Rule(
+        pattern=names.TAG, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
+    ),
     (Package, "description"): Rule(pattern=LINE, allowed="one line of text"),
     (Package, "tags"): Rule(
-        pattern=TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
+        pattern=names.TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
     ),
     (Model, "name"): Rule(
-        pattern=MODEL_NAME, allowed="letters, digits, `.`, `_`, `-`, first a letter or digit, at most 255"
+        pattern=names.MODEL, allowed="letters, digits, `.`, `_`, `-`, first a letter or digit, at most 255"
     ),
     (Model, "path"): _path(hint="a doit task may copy or make it there"),
     (Model, "version"): Rule(minimum=1, maximum=2**31 - 1, allowed="a whole number from 1 to 2147483647"),
@@ -158,13 +158,13 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Environment, "requirements"): _path(),
     (Environment, "conda"): _path(),
     (Environment, "debian"): Rule(
-        pattern=r"^[a-z0-9][a-z0-9+.-]+$",  # Debian policy 5.6.1
+        pattern=names.DEBIAN_PACKAGE,
         distinct=True,
         allowed="a Debian package's name: lower-case letters, digits, `+`, `-`, `.`",
         hint="without version or architecture: `mlpkg lock` chooses them",
     ),
     (Environment, "variables"): Rule(
-        names=r"^(?!(" + "|".join(OWNED_VARIABLES) + r")$)[A-Za-z_][A-Za-z0-9_]*$",
+        names=r"^(?!(" + "|".join(OWNED_VARIABLES) + r")$)" + names.VARIABLE + "$",
         allowed="a name of letters, digits and `_` that does not start with a digit, and none of "
         + ", ".join(OWNED_VARIABLES),
         hint="those are set by mlpkg",
@@ -178,7 +178,7 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         allowed=" or ".join(PLATFORMS),
     ),
     (Image, "labels"): Rule(
-        names=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,253}[A-Za-z0-9])?$",
+        names=names.LABEL,
         allowed="a name of letters, digits, `.`, `_`, `-`, `/`, such as org.example.team",
     ),
     (Image, "user"): Rule(

@@ -11,15 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-MODEL_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}$"
-"""A model's name (azure-contract §1.3)."""
-
-REPOSITORY = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$"
-"""A repository's name (OCI distribution-spec, "Pulling manifests")."""
-
-TAG = r"^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$"
-"""A tag (OCI distribution-spec, "Pulling manifests")."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:

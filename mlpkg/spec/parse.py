@@ -125,7 +125,7 @@ def _check_table(
 
 def _refuse_key(table: type[Any], key: str, at: KeyPath, findings: list[Finding]) -> str:
     """Refuse a key that the table does not have. Returns the required key that it stands for, if any."""
-    from mlpkg.spec.names import nearest  # noqa: PLC0415 (difflib, for mistakes only)
+    from mlpkg.spec.nearest import nearest  # noqa: PLC0415 (difflib, for mistakes only)
 
     later = NOT_YET.get((table, key))
     if later is not None:
@@ -201,7 +201,7 @@ def _check_flag(field: SpecField, value: Any, at: KeyPath, findings: list[Findin
 def _check_choice(field: SpecField, value: Any, at: KeyPath, findings: list[Finding]) -> Any:
     if isinstance(value, str) and value in field.choices:
         return value
-    from mlpkg.spec.names import similar  # noqa: PLC0415 (difflib, for mistakes only)
+    from mlpkg.spec.nearest import similar  # noqa: PLC0415 (difflib, for mistakes only)
 
     hint = similar(value, field.choices) if isinstance(value, str) else ""
     return _refuse(findings, _unlike(field, value, at, type_text(field), hint))

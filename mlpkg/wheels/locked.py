@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mlpkg import names
 from mlpkg.digest import parse_digest
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Wheel
@@ -36,7 +37,7 @@ def checked_wheel(wheel: Wheel) -> Wheel:
         parse_digest(wheel.digest)
     except (InvalidVersion, ValueError) as error:
         raise LockError(f"the lock misstates {wheel.name!r}: {error}", hint="run mlpkg lock") from error
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", wheel.name) or canonicalize_name(wheel.name) != wheel.name:
+    if not re.fullmatch(names.PYTHON_PACKAGE, wheel.name) or canonicalize_name(wheel.name) != wheel.name:
         raise LockError(
             f"the lock has a name that is no normalised one: {wheel.name!r}", hint="run mlpkg lock"
         )
