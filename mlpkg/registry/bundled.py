@@ -19,7 +19,7 @@ from mlpkg.errors import UsageError
 from mlpkg.registry import state
 from mlpkg.registry.source import Source
 from mlpkg.registry.state import Notify, Wanted
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 if TYPE_CHECKING:
     from mlpkg.registry.state import Secrets, State
@@ -86,7 +86,7 @@ def state_folder() -> Path:
     return folder
 
 
-def known_endpoint(settings: Registry) -> Endpoint | None:
+def known_endpoint(settings: RegistryTable) -> Endpoint | None:
     """The bundled registry as it was started last for these settings; whether it runs is not asked.
 
     None: it never was, or with another storage or other `auth`, or its storage folder was wiped; then
@@ -105,7 +105,7 @@ def known_endpoint(settings: Registry) -> Endpoint | None:
     return _endpoint(known, secrets) if secrets else None
 
 
-def credentials(settings: Registry) -> Credentials:
+def credentials(settings: RegistryTable) -> Credentials:
     """The bundled registry's credentials, generated at the first call. Raises UsageError when it asks none."""
     wanted = _wanted(settings)
     if not wanted.auth:
@@ -115,7 +115,7 @@ def credentials(settings: Registry) -> Credentials:
     return Credentials(secrets.username, secrets.password)
 
 
-def up(settings: Registry, source: Source, *, notify: Notify) -> Endpoint:
+def up(settings: RegistryTable, source: Source, *, notify: Notify) -> Endpoint:
     """Have the bundled registry running and answering; changes nothing when it is.
 
     Raises UsageError (another registry is configured; the port is taken; it runs with other settings),
@@ -132,7 +132,7 @@ def up(settings: Registry, source: Source, *, notify: Notify) -> Endpoint:
         return _endpoint(lifecycle.start(wanted, secrets, source, notify), secrets)
 
 
-def down(settings: Registry) -> bool:
+def down(settings: RegistryTable) -> bool:
     """Stop the bundled registry if it runs, and say whether it did. Its storage stays.
 
     Raises UsageError (another registry is configured), Unreachable (it is a container and no engine answers).
@@ -145,7 +145,9 @@ def down(settings: Registry) -> bool:
         return lifecycle.stop(known) if known else False
 
 
-def collect_garbage(settings: Registry, source: Source, *, notify: Notify, untagged: bool = False) -> str:
+def collect_garbage(
+    settings: RegistryTable, source: Source, *, notify: Notify, untagged: bool = False
+) -> str:
     """Remove what no manifest of the bundled registry needs, and return the collector's report.
 
     The registry stands still meanwhile, and runs afterwards if it ran before. `untagged` also removes
@@ -170,7 +172,7 @@ def collect_garbage(settings: Registry, source: Source, *, notify: Notify, untag
     return report
 
 
-def status(settings: Registry) -> Status:
+def status(settings: RegistryTable) -> Status:
     """What is known about the bundled registry. Raises UsageError (another registry is configured)."""
     wanted = _wanted(settings)
     known = state.read_state(wanted.port)
@@ -191,7 +193,7 @@ def status(settings: Registry) -> Status:
     )
 
 
-def _wanted(settings: Registry) -> Wanted:
+def _wanted(settings: RegistryTable) -> Wanted:
     """The settings that concern the bundled registry, checked. Raises UsageError."""
     if settings.address:
         raise UsageError(

@@ -13,18 +13,18 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from mlpkg import names
 from mlpkg.bases import BASES
 from mlpkg.spec.model import (
-    Debian,
+    DebianTable,
     Entry,
     Environment,
     Image,
     Model,
-    Package,
     PackageSpec,
-    Python,
-    Registry,
+    PackageTable,
+    PythonTable,
+    RegistryTable,
     Server,
     Smoke,
-    Workspace,
+    WorkspaceTable,
 )
 
 KeyPath = tuple[str | int, ...]
@@ -129,16 +129,16 @@ def _path(**more: Any) -> Rule:
 
 
 RULES: Mapping[tuple[type[Any], str], Rule] = {
-    (Package, "name"): Rule(
+    (PackageTable, "name"): Rule(
         pattern=names.REPOSITORY,
         longest=200,  # with host and port, registries take 255
         allowed="lower-case letters and digits, with single separators `.` `_` `-` between, parts split by `/`",
     ),
-    (Package, "version"): Rule(
+    (PackageTable, "version"): Rule(
         pattern=names.TAG, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
     ),
-    (Package, "description"): Rule(pattern=LINE, allowed="one line of text"),
-    (Package, "tags"): Rule(
+    (PackageTable, "description"): Rule(pattern=LINE, allowed="one line of text"),
+    (PackageTable, "tags"): Rule(
         pattern=names.TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
     ),
     (Model, "name"): Rule(
@@ -211,35 +211,35 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Server, "score"): HTTP_PATH,
     (Smoke, "request"): _path(),
     (Smoke, "expect_status"): Rule(minimum=100, maximum=599, allowed="a whole number from 100 to 599"),
-    (Workspace, "packages"): Rule(
+    (WorkspaceTable, "packages"): Rule(
         folder_path=True,
         pattern=r"^(?![/~])(?!(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
         filled=True,
         distinct=True,
         allowed=f"{PATH_WORDS}; `*` stands for any name",
     ),
-    (Registry, "address"): Rule(
+    (RegistryTable, "address"): Rule(
         pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
         allowed="`host` or `host:port`, without scheme, path, user name and password",
         hint="credentials come from Docker's configuration (`docker login`)",
         private=True,
     ),
-    (Registry, "port"): PORT,
-    (Registry, "storage"): Rule(pattern=FILLED_LINE, allowed="the path of a folder"),
-    (Debian, "mirror"): ADDRESS,
-    (Debian, "security_mirror"): ADDRESS,
-    (Debian, "keyring"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
-    (Debian, "snapshot"): Rule(
+    (RegistryTable, "port"): PORT,
+    (RegistryTable, "storage"): Rule(pattern=FILLED_LINE, allowed="the path of a folder"),
+    (DebianTable, "mirror"): ADDRESS,
+    (DebianTable, "security_mirror"): ADDRESS,
+    (DebianTable, "keyring"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
+    (DebianTable, "snapshot"): Rule(
         pattern=r"^[0-9]{8}T[0-9]{6}Z$", allowed="a time stamp such as 20260901T000000Z"
     ),
-    (Python, "index"): OPTIONAL_ADDRESS,
-    (Python, "extra_indexes"): ADDRESS,
-    (Python, "find_links"): Rule(
+    (PythonTable, "index"): OPTIONAL_ADDRESS,
+    (PythonTable, "extra_indexes"): ADDRESS,
+    (PythonTable, "find_links"): Rule(
         pattern=r"^(?!.*://[^/]*@)[^\x00-\x1f\x7f]+$",
         allowed="a folder, or an address without user name and password",
         private=True,
     ),
-    (Python, "ca_file"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
+    (PythonTable, "ca_file"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
 }
 
 NOT_YET: Mapping[tuple[type[Any], str], NotYet] = {

@@ -13,7 +13,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class PackageTable:
     """`[package]`: what the image is called."""
 
     name: str
@@ -120,7 +120,7 @@ class Smoke:
 class PackageSpec:
     """package.toml: one image."""
 
-    package: Package
+    package: PackageTable
     models: tuple[Model, ...] = ()
     entry: Entry | None = None
     environment: Environment = field(default_factory=Environment)
@@ -130,7 +130,7 @@ class PackageSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
+class WorkspaceTable:
     """`[workspace]`: where the packages are."""
 
     packages: tuple[str, ...] = ("packages/*",)
@@ -138,7 +138,7 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class RegistryTable:
     """`[registry]`: where images go. Absent: the bundled one."""
 
     address: str | None = None
@@ -152,7 +152,7 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Debian:
+class DebianTable:
     """`[debian]`: where Debian packages come from. Absent: what the machine's own apt uses."""
 
     mirror: str | None = None
@@ -166,7 +166,7 @@ class Debian:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Python:
+class PythonTable:
     """`[python]`: where Python packages come from. Absent: what uv and pip are configured with."""
 
     index: str | None = None
@@ -183,7 +183,7 @@ class Python:
 class WorkspaceSpec:
     """mlpkg.toml: the settings that all packages of a workspace share."""
 
-    workspace: Workspace = field(default_factory=Workspace)
-    registry: Registry = field(default_factory=Registry)
-    debian: Debian = field(default_factory=Debian)
-    python: Python = field(default_factory=Python)
+    workspace: WorkspaceTable = field(default_factory=WorkspaceTable)
+    registry: RegistryTable = field(default_factory=RegistryTable)
+    debian: DebianTable = field(default_factory=DebianTable)
+    python: PythonTable = field(default_factory=PythonTable)

@@ -21,12 +21,12 @@ from mlpkg.lockfile import Deb, LockedLayer, PackageLock, Wheel
 from mlpkg.plan import plan, render
 from mlpkg.plan.resources import templates
 from mlpkg.spec.listing import LARGE, Snapshot, SourceEntry
-from mlpkg.spec.model import Entry, Environment, Image, Model, Package, PackageSpec, Server
+from mlpkg.spec.model import Entry, Environment, Image, Model, PackageSpec, PackageTable, Server
 
 GOLDEN = Path(__file__).parent / "golden"
 
 DIABETES = PackageSpec(
-    package=Package(
+    package=PackageTable(
         name="team/diabetes", version="1.2.0", description='Says "hello" for $5', tags=("latest",)
     ),
     models=(
@@ -170,7 +170,7 @@ def test_the_users_variables_win(planned: plan.BuildPlan) -> None:
     ],
 )
 def test_tags(version: str | None, tags: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    spec = replace(DIABETES, package=Package(name="p", version=version, tags=tags))
+    spec = replace(DIABETES, package=PackageTable(name="p", version=version, tags=tags))
     assert plan.plan(spec, LOCK, SNAPSHOT).tags == expected
 
 
@@ -192,7 +192,7 @@ def test_two_files_in_one_place_are_refused() -> None:
 
 def test_a_custom_server_gets_neither_runtime_nor_health_check() -> None:
     spec = PackageSpec(
-        package=Package(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
+        package=PackageTable(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
     )
     planned = plan.plan(spec, replace(LOCK, wheels=(), layers=LOCK.layers[:2]), Snapshot())
     assert [layer.name for layer in planned.layers] == ["base", "system"]
