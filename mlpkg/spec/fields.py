@@ -115,6 +115,8 @@ OPTIONAL_ADDRESS = Rule(
     private=True,
 )
 
+IGNORED = Rule(pattern=FILLED_LINE, allowed="a pattern in .gitignore's syntax")
+
 MAX_BODY = r"^[0-9]{1,19} ?([kKMGT]i?)?B$"
 """A number of bytes, of at most 64 bits, with its unit: powers of 1000 (kB, MB, GB, TB) or of 1024 (KiB, MiB, GiB, TiB)."""
 
@@ -146,6 +148,7 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     ),
     (Model, "path"): _path(hint="a doit task may copy or make it there"),
     (Model, "version"): Rule(minimum=1, maximum=2**31 - 1, allowed="a whole number from 1 to 2147483647"),
+    (Model, "ignore"): IGNORED,
     (Entry, "script"): Rule(
         folder_path=True,
         pattern=FOLDER_PATH.removesuffix("+$") + r"*[^\\/\x00-\x1f\x7f]\.py$",
@@ -154,7 +157,7 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Entry, "source_directory"): _path(
         hint="put the code in a folder of its own, or leave it out and only the script ships"
     ),
-    (Entry, "ignore"): Rule(pattern=FILLED_LINE, allowed="a pattern in .gitignore's syntax"),
+    (Entry, "ignore"): IGNORED,
     (Environment, "requirements"): _path(),
     (Environment, "conda"): _path(),
     (Environment, "debian"): Rule(

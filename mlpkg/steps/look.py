@@ -20,6 +20,7 @@ from mlpkg.lock import inputs as lockinputs
 from mlpkg.plan import resources
 from mlpkg.registry import bundled as registry
 from mlpkg.spec import listing as sources
+from mlpkg.spec.withheld import joined
 from mlpkg.spec.workspace import Package
 from mlpkg.store import records
 from mlpkg.store.records import Change, Record
@@ -87,32 +88,37 @@ def _look(step: str, package: Package) -> records.Look:
 def snapshot(package: Package) -> sources.Snapshot:
     """List the files of a package. Raises SpecError for what is missing, all of it at once."""
     spec, problems = package.spec, list[Problem]()
-    code: tuple[sources.SourceEntry, ...] = ()
-    models: list[tuple[sources.SourceEntry, ...]] = []
+    code = sources.Listing()
+    models: list[sources.Listing] = []
     folders: list[bool] = []
     if spec.entry:
-        if spec.entry.source_directory is None:
+        folder = spec.entry.source_directory
+        if folder is None:
             code = _listed(package, spec.entry.script, "entry.script", problems)
         else:
-            ignore = (*sources.DEFAULT_IGNORE, *spec.entry.ignore)
-            code = _listed(package, spec.entry.source_directory, "entry.source_directory", problems, ignore)
+            code = _listed(package, folder, "entry.source_directory", problems, spec.entry.ignore)
     for number, model in enumerate(spec.models):
-        models.append(_listed(package, model.path, f"models[{number}].path", problems))
+        models.append(_listed(package, model.path, f"models[{number}].path", problems, model.ignore))
         folders.append((package.folder / model.path).is_dir())
     if problems:
         raise SpecError(problems)
-    runtime = resources.runtime_files() if spec.server.kind == "mlpkg" else ()
-    return sources.Snapshot(code, tuple(models), tuple(folders), runtime)
+    return sources.Snapshot(
+        code.entries,
+        tuple(model.entries for model in models),
+        tuple(folders),
+        resources.runtime_files() if spec.server.kind == "mlpkg" else (),
+        joined(part.left_out for part in (code, *models)),
+    )
 
 
 def _listed(
     package: Package, name: str, key: str, problems: list[Problem], ignore: tuple[str, ...] = ()
-) -> tuple[sources.SourceEntry, ...]:
+) -> sources.Listing:
     path = package.folder / PurePosixPath(name)
     try:
         if path.is_dir():
-            return sources.list_tree(path, ignore=ignore, shown=package.shown, key=key)
-        return (sources.list_file(path, shown=package.shown, key=key),)
+            return sources.list_tree(path, ignore=ignore, place=name, shown=package.shown, key=key)
+        return sources.list_file(path, shown=package.shown, key=key)
     except FileNotFoundError:
         hint = "no such file; is there a task that makes it?" if key.startswith("models") else "no such file"
         problems.append(Problem(package.shown, key, f"{name!r} does not exist", hint))
@@ -120,7 +126,7 @@ def _listed(
         problems.append(Problem(package.shown, key, f"{name!r}: {error.strerror}"))
     except SpecError as error:
         problems += error.problems
-    return ()
+    return sources.Listing()
 
 
 def image_result(package: Package) -> Mapping[str, object]:
