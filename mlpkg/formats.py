@@ -11,7 +11,7 @@ RECORD = 1
 LOCK = 1
 """package.lock."""
 
-PLAN = 1
+PLAN = 2
 """plan.json, and what the planner decides."""
 
 TAR = 1

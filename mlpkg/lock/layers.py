@@ -23,7 +23,7 @@ from mlpkg.store.blobs import Blobs, cache_folder
 from mlpkg.store.records import write_atomically
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.install import install_wheels
-from mlpkg.wheels.locked import heavy
+from mlpkg.wheels.locked import own_layers
 from mlpkg.wheels.requirements import Requirements, read_requirements
 from mlpkg.wheels.sources import WheelSources, wheel_sources
 from mlpkg.wheels.target import Target
@@ -118,7 +118,8 @@ def _make_again(package: Package, lock: PackageLock, name: str, notify: Notify) 
 
 def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:
     """What each locked layer is made from, as one digest; in the image's order: what moves least comes first."""
-    own = [f"wheel:{wheel.name}" for wheel in lock.wheels if heavy(wheel)]
+    alone = _own_layers(lock)
+    own = [f"wheel:{wheel.name}" for wheel in lock.wheels if wheel.name in alone]
     names = [
         *(["base"] if lock.base else []),
         *(["system"] if lock.system else []),
@@ -127,6 +128,14 @@ def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:
         *(["wheels"] if len(own) < len(lock.wheels) else []),
     ]
     return {name: _layer_key(name, lock, compiled=compiled) for name in names}
+
+
+def _own_layers(lock: PackageLock) -> frozenset[str]:
+    """Names of the wheels with a layer of their own, as the lock has them where it has layers already."""
+    locked = frozenset(
+        layer.name.removeprefix("wheel:") for layer in lock.layers if layer.name[:6] == "wheel:"
+    )
+    return locked or own_layers(lock.wheels)
 
 
 def _layer_key(name: str, lock: PackageLock, *, compiled: bool) -> Digest:
@@ -240,11 +249,12 @@ def _wheel_layers(
         )
         entries = environment_entries(tree, python=lock.python)
         light: list[list[Entry]] = []
+        own = _own_layers(lock)
         for wheel in lock.wheels:
             found = entries[wheel.name]
             if python:
                 found = [*found, *bytecode.wheel_bytecode(python, found, cache=cache_folder())]
-            if heavy(wheel):
+            if wheel.name in own:
                 yield f"wheel:{wheel.name}", tar_stream(_sorted(found))
             else:
                 light.append(found)

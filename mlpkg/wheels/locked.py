@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlpkg import names
 from mlpkg.digest import parse_digest
@@ -25,6 +25,16 @@ def requirements_text(wheels: Sequence[Wheel]) -> str:
 def heavy(wheel: Wheel) -> bool:
     """Whether a wheel has a layer of its own."""
     return wheel.size >= HEAVY
+
+
+MOST_HEAVY = 64
+"""Heavy wheels with a layer of their own: an image has room for 120 layers (`mlpkg.plan.plan.MAX_LAYERS`)."""
+
+
+def own_layers(wheels: Iterable[Wheel]) -> frozenset[str]:
+    """Names of the wheels that have a layer of their own: the heavy ones, the largest where they are too many."""
+    found = sorted((wheel for wheel in wheels if heavy(wheel)), key=lambda wheel: (-wheel.size, wheel.name))
+    return frozenset(wheel.name for wheel in found[:MOST_HEAVY])
 
 
 def checked_wheel(wheel: Wheel) -> Wheel:
