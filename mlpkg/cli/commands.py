@@ -276,18 +276,16 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 def _package(options: argparse.Namespace) -> Package:
     """The package that was named; what is wrong with others is not its business."""
-    from mlpkg.spec.workspace import load_around  # noqa: PLC0415
-
-    return load_around(_root(options), options.package).package(options.package)
+    return _workspace(options).package(options.package)
 
 
 def _settings(options: argparse.Namespace) -> WorkspaceSpec:
     """The workspace's settings; outside any workspace the defaults, since the registry belongs to the user."""
     from mlpkg.spec.model import WorkspaceSpec  # noqa: PLC0415
-    from mlpkg.spec.workspace import load_around  # noqa: PLC0415
+    from mlpkg.spec.workspace import read_settings  # noqa: PLC0415
 
     try:
-        return load_around(_root(options)).settings
+        return read_settings(_root(options))
     except UsageError:
         if options.workspace:
             raise

@@ -5,6 +5,7 @@ This reads the disk, so it is called only when something is to be built, never t
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mlpkg.errors import Problem, SpecError
 from mlpkg.spec.ignored import hidden_problems, pattern_problems
 from mlpkg.spec.lines import key_lines, line_of
 from mlpkg.spec.listing import Listing, list_tree
-from mlpkg.spec.model import Entry, Model, PackageSpec
+from mlpkg.spec.model import Entry, Model, PackageSpec, WorkspaceSpec
 from mlpkg.spec.script import Calling, script_findings
 from mlpkg.spec.words import key_path, quoted
 
@@ -72,6 +73,48 @@ def check_files(
         if text is not None:
             problems += _file_problems(named(key, text))
     return _with_lines(problems, folder / "package.toml", shown) if problems else ()
+
+
+def check_settings(
+    settings: WorkspaceSpec, root: Path, *, made_by_tasks: Callable[[Path], bool]
+) -> tuple[Problem, ...]:
+    """All that is wrong with the files that mlpkg.toml names, for a run that may lock something.
+
+    They may lie anywhere. `made_by_tasks` is asked with the folders of wheels: a task may build them.
+    """
+    problems: list[Problem] = []
+    for key, text in (
+        ("debian.keyring", settings.debian.keyring),
+        ("python.ca_file", settings.python.ca_file),
+    ):
+        if text is not None and (message := _unlike_file(_from(root, text))):
+            problems.append(Problem("mlpkg.toml", key, f"{quoted(text)} {message}", _FROM_HERE))
+    for index, text in enumerate(settings.python.find_links):
+        path = _from(root, text)
+        if "://" not in text and not path.is_dir() and not made_by_tasks(path):
+            message = f"{quoted(text)} is no folder"
+            problems.append(Problem("mlpkg.toml", f"python.find_links[{index}]", message, _FROM_HERE))
+    return _with_lines(problems, root / "mlpkg.toml", "mlpkg.toml") if problems else ()
+
+
+_FROM_HERE = "paths start at the folder of mlpkg.toml"
+
+
+def _from(root: Path, text: str) -> Path:
+    """A path of mlpkg.toml. A `~` whose home is not known stays one."""
+    return root / os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises for an unknown user
+
+
+def _unlike_file(path: Path) -> str:
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return "" if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else "is not a file"
+    except FileNotFoundError:
+        return "does not exist"
+    except IsADirectoryError:
+        return "is not a file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _calling(spec: PackageSpec) -> Calling:

@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     """What the values of a field must be beyond their type. Of a list or table, each item must be so.
 
     `allowed` says it in words. `pattern` (a regular expression that Python and ECMA-262 read alike)
-    holds for texts, `names` for a table's keys, `minimum`, `maximum` and `above` for numbers.
+    holds for texts, `names` for a table's keys, `values` for what they hold, `minimum`, `maximum` and `above` for numbers.
     `folder_path` is a path below the spec's folder, `size` a number of bytes that may carry a unit.
     `private` values may hold a password and are never shown whole.
     """
@@ -46,6 +46,8 @@ class Rule(NamedTuple):
     hint: str = ""
     pattern: str = ""
     names: str = ""
+    values: str = ""
+    values_hint: str = ""
     minimum: int | None = None
     maximum: int | None = None
     above: int | None = None
@@ -96,6 +98,9 @@ PATH_WORDS = "a relative path with `/`, without `..`, below the folder of this f
 
 LINE = r"^[^\x00-\x1f\x7f]*$"
 """One line of text, without control characters."""
+
+LINE_OF_IMAGE = r"^[^\x00\n\r]*$"
+"""One line of text for an image's configuration: what a Dockerfile can say."""
 
 FILLED_LINE = r"^[^\x00-\x1f\x7f]+$"
 
@@ -171,6 +176,8 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         allowed="a name of letters, digits and `_` that does not start with a digit, and none of "
         + ", ".join(OWNED_VARIABLES),
         hint="those are set by mlpkg",
+        values=LINE_OF_IMAGE,
+        values_hint="a variable is one line: give the text in a file",
         private=True,
     ),
     (Image, "base"): Rule(pattern=FILLED_LINE, allowed=" or ".join(BASES)),
@@ -183,6 +190,8 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Image, "labels"): Rule(
         names=names.LABEL,
         allowed="a name of letters, digits, `.`, `_`, `-`, `/`, such as org.example.team",
+        values=LINE_OF_IMAGE,
+        values_hint="a label is one line",
     ),
     (Image, "user"): Rule(
         minimum=0,

@@ -136,7 +136,7 @@ class WorkspaceTable:
     """`[workspace]`: where the packages are."""
 
     packages: tuple[str, ...] = ("packages/*",)
-    """Glob patterns of folders with a package.toml, relative to mlpkg.toml."""
+    """Glob patterns of folders with a package.toml, relative to mlpkg.toml; one that begins with `!` takes folders out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,8 @@ def _value(field: SpecField) -> dict[str, Any]:
         return {"type": "array", "items": _text(field), **_given(limits)}
     if field.kind == "mapping":
         names = {"propertyNames": {"pattern": rule.names}} if rule.names else {}
-        return {"type": "object", **names, "additionalProperties": {"type": "string"}}
+        values = {"type": "string", **_given({"pattern": rule.values or None})}
+        return {"type": "object", **names, "additionalProperties": values}
     if field.kind in ("whole", "number"):
         limits = {"minimum": rule.minimum, "exclusiveMinimum": rule.above, "maximum": rule.maximum}
         number = {"type": "integer" if field.kind == "whole" else "number", **_given(limits)}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import tomli
 
-from mlpkg.spec.disk import check_files
+from mlpkg.spec.disk import check_files, check_settings
 from mlpkg.spec.listing import list_tree
 from mlpkg.spec.model import Smoke
-from mlpkg.spec.parse import parse_package
+from mlpkg.spec.parse import parse_package, parse_workspace
 from mlpkg.spec.script import Calling, script_findings
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
@@ -368,3 +368,28 @@ def test_newer_syntax_is_left_to_the_newer_python() -> None:
 def test_other_encodings_are_read_as_python_reads_them() -> None:
     source = "# coding: latin-1\n" + "x = 'é'\ndef init(): ...\ndef run(data): ...\n"
     assert script_findings(source.encode("latin-1"), python=(3, 11), calling="plain") == ()
+
+
+def test_files_that_mlpkg_toml_names(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "ca.pem").write_text("x")
+    text = (
+        '[debian]\nkeyring = "folder"\n\n[python]\nca_file = "gone.pem"\n'
+        'find_links = ["folder", "https://wheels.example/", "made", "gone"]\n'
+    )
+    (tmp_path / "mlpkg.toml").write_text(text)
+    settings, _ = parse_workspace(text, shown="mlpkg.toml")
+    assert settings is not None
+    found = check_settings(settings, tmp_path, made_by_tasks=lambda path: path.name == "made")
+    hint = "(paths start at the folder of mlpkg.toml)"
+    assert [str(problem) for problem in found] == [
+        f'mlpkg.toml:2: debian.keyring: "folder" is not a file {hint}',
+        f'mlpkg.toml:5: python.ca_file: "gone.pem" does not exist {hint}',
+        f'mlpkg.toml:6: python.find_links[3]: "gone" is no folder {hint}',
+    ]
+    fine = replace(settings, python=replace(settings.python, ca_file=str(tmp_path / "ca.pem"), find_links=()))
+    fine = replace(fine, debian=replace(fine.debian, keyring=None))
+    assert check_settings(fine, tmp_path, made_by_tasks=lambda _: False) == ()
+    os.mkfifo(tmp_path / "pipe")
+    waits = replace(fine, python=replace(fine.python, ca_file="pipe"))
+    assert len(check_settings(waits, tmp_path, made_by_tasks=lambda _: False)) == 1

@@ -9,6 +9,7 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlpkg.digest import sha256
 from mlpkg.errors import Problem, SpecError
 from mlpkg.spec import fields
 from mlpkg.spec.fields import NOT_YET, RULES, fields_of
@@ -158,7 +159,9 @@ def test_one_mistake_is_reported_once() -> None:
 def test_loads_files(tmp_path: Path) -> None:
     path = tmp_path / "package.toml"
     path.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
-    assert load_package(path, shown="package.toml").package.name == "a"
+    spec, digest = load_package(path, shown="package.toml")
+    assert spec.package.name == "a"
+    assert digest == sha256(path.read_bytes())
     path = tmp_path / "mlpkg.toml"
     path.write_text("[registry]\nport = 5055\n")
     assert load_workspace(path, shown="mlpkg.toml").registry.port == 5055
@@ -169,7 +172,7 @@ def test_loads_files(tmp_path: Path) -> None:
     [
         (b"[package]\nname = '\xff'\n", "a.toml:2: is not UTF-8 text (save it with the encoding UTF-8)"),
         (b"#" * (LARGEST + 1), "a.toml: is larger than 1048576 bytes (is it the right file?)"),
-        (b"a = " + b"[" * 5000, "a.toml: is nested too deeply"),
+        (b"a = " + b"[" * 5000, "a.toml:1: is nested too deeply"),
         (None, "a.toml: cannot be read: No such file or directory"),
     ],
     ids=["encoding", "size", "depth", "absent"],
@@ -303,7 +306,7 @@ def test_any_text_gives_a_spec_or_problems(text: str) -> None:
         assert (spec is None) == bool(problems)
         last = text.replace("\r\n", "\n").count("\n") + 1
         assert all(problem.line is None or 1 <= problem.line <= last for problem in problems)
-        assert all(str(problem).isprintable() for problem in problems)
+        assert all(line.isprintable() for problem in problems for line in str(problem).splitlines())
 
 
 @settings(max_examples=200, deadline=None)
