@@ -15,10 +15,12 @@ _PLACE = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 _STRINGS = r"""
       \"\"\"(?:\\.|[^\\])*?\"\"\"\"{0,2}
     | '''.*?''''{0,2}
-    | "(?:\\.|[^"\\\n])*"
-    | '[^'\n]*'
+    | "(?!"")(?:\\.|[^"\\\n])*"
+    | '(?!'')[^'\n]*'
     | \#[^\n]*
+    | (?P<lone>["'])
     """
+"""Texts and comments; a quote that closes none of them stands alone."""
 
 _LONGEST = 100
 
@@ -35,7 +37,7 @@ def syntax_problem(message: str, text: str, shown: str) -> Problem:
     if place and place[1]:
         lines = text.split("\n")[: int(place[1]) - 1]
         offset = sum(len(line) + 1 for line in lines) + int(place[2]) - 1
-    opened = _unclosed(text)
+    opened = _bare(text)[1]
     if opened is not None and opened <= offset:
         return _at("a text lacks its closing quote", text, opened, shown)
     return _at(what, text, offset, shown)
@@ -44,21 +46,24 @@ def syntax_problem(message: str, text: str, shown: str) -> Problem:
 def depth_problem(text: str, shown: str) -> Problem:
     """A text whose brackets are too deep for a parser: where they are deepest."""
     depth = deepest = at = 0
-    for match in re.finditer(r"[\[{]|[\]}]", re.sub(_STRINGS, _blank, text, flags=re.VERBOSE | re.DOTALL)):
+    for match in re.finditer(r"[\[\]{}]", _bare(text)[0]):
         depth += 1 if match.group() in "[{" else -1
         if depth > deepest:
             deepest, at = depth, match.start()
     return Problem(shown, "", "is nested too deeply", line=text.count("\n", 0, at) + 1)
 
 
-def _blank(found: re.Match[str]) -> str:
-    return re.sub(r"[^\n]", " ", found.group())
-
-
-def _unclosed(text: str) -> int | None:
-    """Where a quote stands that nothing closes."""
-    rest = re.search("[\"']", re.sub(_STRINGS, _blank, text, flags=re.VERBOSE | re.DOTALL))
-    return rest.start() if rest else None
+def _bare(text: str) -> tuple[str, int | None]:
+    """A text with blanks for its strings and comments, up to the quote that nothing closes; and where that is."""
+    parts: list[str] = []
+    at = 0
+    for match in re.finditer(_STRINGS, text, re.VERBOSE | re.DOTALL):
+        parts.append(text[at : match.start()])
+        if match["lone"]:
+            return "".join(parts), match.start()
+        parts.append(re.sub(r"[^\n]", " ", match.group()))
+        at = match.end()
+    return "".join([*parts, text[at:]]), None
 
 
 def _at(what: str, text: str, offset: int, shown: str) -> Problem:
