@@ -225,10 +225,10 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Smoke, "expect_status"): Rule(minimum=100, maximum=599, allowed="a whole number from 100 to 599"),
     (WorkspaceTable, "packages"): Rule(
         folder_path=True,
-        pattern=r"^(?![/~])(?!(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
+        pattern=r"^(?!!?[/~])(?!!?(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
         filled=True,
         distinct=True,
-        allowed=f"{PATH_WORDS}; `*` stands for any name",
+        allowed=f"{PATH_WORDS}; `*` stands for any name, `**` for any folders, `!` at its start takes folders out",
     ),
     (RegistryTable, "address"): Rule(
         pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",

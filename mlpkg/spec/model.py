@@ -37,7 +37,7 @@ class Model:
     version: int = 1
     """Whole number from 1; the folder below the name in the image."""
     ignore: tuple[str, ...] = ()
-    """Patterns in .gitignore's syntax for what of a folder does not ship, on top of the safe default list; `!` takes back."""
+    """Patterns in .gitignore's syntax for what of a folder does not ship, on top of the safe list (left-out.md); `!` takes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Entry:
     source_directory: str | None = None
     """Folder that ships as a whole and is importable; without it only the script ships."""
     ignore: tuple[str, ...] = ()
-    """Patterns in .gitignore's syntax for what of `source_directory` does not ship, on top of the safe default list; `!` takes back."""
+    """Patterns in .gitignore's syntax for what of `source_directory` does not ship, on top of the safe list (left-out.md); `!` takes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

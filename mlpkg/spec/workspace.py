@@ -133,6 +133,14 @@ class Workspace:
             hint=self.outside() or f"a package is a folder with {SPEC}; {SETTINGS} says where",
         )
 
+    def told(self) -> str:
+        """What a run about all packages says on stderr first: broken packages, none at all, some beside the patterns."""
+        if not self.packages and not self.broken:
+            return f"{self.nothing()}\n"
+        error = f"error: {SpecError(self.problems)}\n" if self.broken else ""
+        note = self.outside()
+        return error + (f"note: {note}\n" if note else "")
+
     def outside(self) -> str:
         """A note on folders with a package.toml that no pattern names; empty where there are none."""
         known = {package.shown for package in self.packages} | {one.shown for one in self.broken}
