@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpkg.cli.grammar import make_parser
-from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.errors import MlpkgError, SpecError, UsageError
 
 if TYPE_CHECKING:
     from mlpkg.spec.model import WorkspaceSpec
@@ -108,14 +108,24 @@ def _plan(options: argparse.Namespace) -> int:
     from mlpkg.tasks.forecast import forecast  # noqa: PLC0415
 
     workspace = _workspace(options)
-    packages = [workspace.package(name) for name in options.packages] or list(workspace.packages)
-    forecasts = [forecast(package) for package in packages]
+    forecasts = [forecast(package) for package in workspace.chosen(options.packages)]
+    broken = () if options.packages else workspace.broken
     if options.json:
-        _print([found.to_json() for found in forecasts])
+        unread = [
+            {
+                "package": one.name or None,
+                "file": one.shown,
+                "errors": [str(problem) for problem in one.problems],
+            }
+            for one in broken
+        ]
+        _print([*(found.to_json() for found in forecasts), *unread])
     else:
         for found in forecasts:
             _say("\n".join(found.lines()))
-    return 0
+    if not options.packages:
+        sys.stderr.write(workspace.told())
+    return SpecError.exit_code if broken else 0
 
 
 def _run(options: argparse.Namespace) -> int:
