@@ -61,9 +61,11 @@ def left_out_reference() -> str:
             (
                 "# What does not ship",
                 "Generated from `mlpkg/spec/withheld.py` by `mlpkg schema --write docs/reference`: change it there.",
-                "Of a source folder and of a model's folder, what these patterns (.gitignore's syntax) mean stays out of"
-                ' the image. Patterns of `ignore` come on top, and `!` takes back: `ignore = ["!ca.pem"]`. Below a folder'
-                " that stays out nothing can be taken back. A file that the spec itself names ships, whatever it is called.",
+                (
+                    "Of a source folder and of a model's folder, what these patterns (.gitignore's syntax) mean stays out of"
+                    ' the image. Patterns of `ignore` come on top, and `!` takes back: `ignore = ["!ca.pem"]`. Below a folder'
+                    " that stays out nothing can be taken back. A file that the spec itself names ships, whatever it is called."
+                ),
                 "## Told by name when an image is planned",
                 _patterns(PRIVATE),
                 "## Left out without a word",
