@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlpkg.spec.words import printable
 
@@ -96,23 +97,26 @@ def joined(parts: Iterable[LeftOut]) -> LeftOut:
     return LeftOut(tuple(first[:NAMED]), sum(part.count for part in several))
 
 
-def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
+class _Names(NamedTuple):
+    """Patterns over names: those that are plain, and one expression for all others."""
+
+    plain: frozenset[str]
+    wild: re.Pattern[str]
+
+    def has(self, name: str) -> bool:
+        return name in self.plain or self.wild.match(name) is not None
 
 
-def _files(patterns: Sequence[str]) -> list[str]:
-    return [pattern for pattern in patterns if not pattern.endswith("/")]
-
-
-# One expression over a name instead of one for each pattern: a tree may have 100,000 files.
-_FILE_REASONS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
-    ("clutter", _any_of(_files(CLUTTER))),
-    ("private", _any_of(_files(PRIVATE))),
-)
-_FOLDER_REASONS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
-    ("clutter", _any_of([pattern.rstrip("/") for pattern in CLUTTER])),
-    ("private", _any_of([pattern.rstrip("/") for pattern in PRIVATE])),
-)
+@cache
+def _names(*, of_folders: bool) -> tuple[tuple[Reason, _Names], ...]:
+    """The safe list, made ready when a tree is listed: a tree may have 100,000 files, and a start needs none of it."""
+    lists: tuple[tuple[Reason, tuple[str, ...]], ...] = (("clutter", CLUTTER), ("private", PRIVATE))
+    found: list[tuple[Reason, _Names]] = []
+    for reason, patterns in lists:
+        names = [name.rstrip("/") for name in patterns if of_folders or not name.endswith("/")]
+        wild = re.compile("|".join(translate(name) for name in names if "*" in name))
+        found.append((reason, _Names(frozenset(name for name in names if "*" not in name), wild)))
+    return tuple(found)
 
 
 class Patterns:
@@ -144,8 +148,8 @@ def default_reason(path: str) -> Reason:
     """Why a path does not ship by the safe list alone; folders end in ``/``."""
     is_folder = path.endswith("/")
     name = path.rstrip("/").rpartition("/")[2]
-    for reason, pattern in _FOLDER_REASONS if is_folder else _FILE_REASONS:
-        if pattern.match(name):
+    for reason, names in _names(of_folders=is_folder):
+        if names.has(name):
             return reason
     return ""
 
