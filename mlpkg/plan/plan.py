@@ -166,10 +166,8 @@ def _runtime_layer(spec: PackageSpec, lock: PackageLock, snapshot: Snapshot) -> 
 
 
 def _model_layers(spec: PackageSpec, snapshot: Snapshot, room: int) -> list[PlannedLayer]:
-    """A layer for each large file and one for the rest of each model; some share one where `room` is less.
-
-    Sizes decide only by being large or not: the plan stays as it is while a model is trained again.
-    """
+    """A layer for each large file and for the rest of each model; some share one where `room` is less."""
+    # Sizes decide only by being large or not: the plan stays as it is while a model is trained again.
     large: list[PlannedLayer] = []
     rest: list[PlannedLayer] = []
     for model, entries, is_folder in zip(spec.models, snapshot.models, snapshot.model_is_folder, strict=True):
@@ -185,8 +183,8 @@ def _model_layers(spec: PackageSpec, snapshot: Snapshot, room: int) -> list[Plan
             rest.append(PlannedLayer(name, f"model {model.name} version {model.version}", tuple(small)))
     _check_places([*large, *rest])
     most_large, most_rest = shares(len(large), len(rest), room)
-    layers = [*_shared(large, most_large, "models-large"), *_shared(rest, most_rest, "models")]
-    return sorted(layers, key=lambda layer: layer.name)
+    shared = (*_shared(large, most_large, "models-large"), *_shared(rest, most_rest, "models"))
+    return sorted(shared, key=lambda layer: layer.name)
 
 
 def _shared(layers: Sequence[PlannedLayer], most: int, name: str) -> Iterator[PlannedLayer]:
