@@ -59,7 +59,8 @@ class Problem:
     """One thing wrong in a spec file.
 
     `file` is the path as the user would type it, `key` the TOML key path (``models[0].path``,
-    empty for the file as a whole), `line` counts from 1 where it is known.
+    empty for the file as a whole), `line` counts from 1 where it is known. `excerpt` is what stands on that
+    line, without values, and `column` the place in it from 1: they are shown below the message with a caret.
     """
 
     file: str
@@ -67,11 +68,15 @@ class Problem:
     message: str
     hint: str = ""
     line: int | None = None
+    excerpt: str = ""
+    column: int = 1
 
     def __str__(self) -> str:
+        """One line, and two more below it where there is an excerpt."""
         where = f"{self.file}:{self.line}" if self.line else self.file
         subject = f"{where}: {self.key}" if self.key else where
-        return f"{subject}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        text = f"{subject}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return f"{text}\n    {self.excerpt}\n    {'^':>{self.column}}" if self.excerpt else text
 
 
 class SpecError(MlpkgError):
@@ -81,7 +86,8 @@ class SpecError(MlpkgError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count} in the package specs:", *(f"  {p}" for p in problems)]))
+        lines = [f"  {line}" for problem in problems for line in str(problem).splitlines()]
+        super().__init__("\n".join([f"{count} in the package specs:", *lines]))
         self.problems = tuple(problems)
 
 

@@ -11,7 +11,7 @@ RECORD = 2
 LOCK = 1
 """package.lock."""
 
-PLAN = 1
+PLAN = 2
 """plan.json, and what the planner decides."""
 
 IMAGE = 1

@@ -31,7 +31,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("layer", "lockfile", "progress", "platforms"),
     ("digest",),
-    ("formats", "errors"),
+    ("formats", "errors", "names"),
     ("runtime",),
     ("__init__",),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpkg.cli.grammar import make_parser
-from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.errors import MlpkgError, SpecError, UsageError
 from mlpkg.store.files import is_unwritable, unwritable
 
 if TYPE_CHECKING:
@@ -134,17 +134,27 @@ def _plan(options: argparse.Namespace) -> int:
     from mlpkg.tasks.forecast import forecast  # noqa: PLC0415
 
     workspace = _workspace(options)
-    packages = [workspace.package(name) for name in options.packages] or list(workspace.packages)
-    forecasts = [forecast(package) for package in packages]
+    forecasts = [forecast(package) for package in workspace.chosen(options.packages)]
+    broken = () if options.packages else workspace.broken
     if options.json:
-        _print([found.to_json() for found in forecasts])
-        return 0
-    for found in forecasts:
-        if not options.quiet:
-            _say("\n".join(found.lines()))
-        elif steps := [step for step, reasons in found.reasons.items() if reasons]:
-            _say(f"{found.package}: {' '.join(steps)}")
-    return 0
+        unread = [
+            {
+                "package": one.name or None,
+                "file": one.shown,
+                "errors": [str(problem) for problem in one.problems],
+            }
+            for one in broken
+        ]
+        _print([*(found.to_json() for found in forecasts), *unread])
+    else:
+        for found in forecasts:
+            if not options.quiet:
+                _say("\n".join(found.lines()))
+            elif steps := [step for step, reasons in found.reasons.items() if reasons]:
+                _say(f"{found.package}: {' '.join(steps)}")
+    if not options.packages:
+        sys.stderr.write(workspace.told())
+    return SpecError.exit_code if broken else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -311,18 +321,16 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 def _package(options: argparse.Namespace) -> Package:
     """The package that was named; what is wrong with others is not its business."""
-    from mlpkg.spec.workspace import load_around  # noqa: PLC0415
-
-    return load_around(_root(options), options.package).package(options.package)
+    return _workspace(options).package(options.package)
 
 
 def _settings(options: argparse.Namespace) -> WorkspaceSpec:
     """The workspace's settings; outside any workspace the defaults, since the registry belongs to the user."""
     from mlpkg.spec.model import WorkspaceSpec  # noqa: PLC0415
-    from mlpkg.spec.workspace import load_around  # noqa: PLC0415
+    from mlpkg.spec.workspace import read_settings  # noqa: PLC0415
 
     try:
-        return load_around(_root(options)).settings
+        return read_settings(_root(options))
     except UsageError:
         if options.workspace:
             raise

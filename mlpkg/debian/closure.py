@@ -10,6 +10,7 @@ from mlpkg.debian.index import Package, PackageIndex, provides, relations
 from mlpkg.debian.relation import Alternatives, Relation
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Deb
+from mlpkg.names import DEBIAN_PACKAGE
 
 SCRIPTS_ONLY = frozenset(
     (
@@ -50,7 +51,7 @@ SCRIPTS_ONLY_OF = {
     "dash": ("debianutils",),
 }
 
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_PACKAGE = re.compile(DEBIAN_PACKAGE)
 
 
 @dataclass(slots=True)

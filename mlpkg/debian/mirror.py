@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from mlpkg.debian.apt import Login, Source, read_logins, read_settings, read_sources
 from mlpkg.errors import LockError
 from mlpkg.http.settings import environment_proxies
-from mlpkg.spec.model import Debian
+from mlpkg.spec.model import DebianTable
 
 _RELEASES = frozenset(
     (
@@ -65,7 +65,7 @@ class Mirrors:
 
 
 def choose_mirrors(
-    settings: Debian,
+    settings: DebianTable,
     *,
     folder: Path = Path(),
     root: Path = Path("/"),
@@ -121,11 +121,11 @@ def _is_security(suite: str) -> bool:
     return suite.endswith(("-security", "/updates"))
 
 
-def _with_snapshot(address: str, settings: Debian) -> str:
+def _with_snapshot(address: str, settings: DebianTable) -> str:
     return address.replace("{snapshot}", settings.snapshot) if settings.snapshot else address
 
 
-def _check_snapshot(settings: Debian, main: str) -> None:
+def _check_snapshot(settings: DebianTable, main: str) -> None:
     if "{snapshot}" in main:
         raise LockError(
             "[debian] mirror asks for a snapshot and none is set",
@@ -155,7 +155,7 @@ def _clean(address: str) -> tuple[str, tuple[Login, ...]]:
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", "")), login
 
 
-def _keyrings(settings: Debian, signed_by: str, folder: Path, root: Path) -> tuple[Keyring, ...]:
+def _keyrings(settings: DebianTable, signed_by: str, folder: Path, root: Path) -> tuple[Keyring, ...]:
     if settings.keyring:
         return (_keyring(folder / settings.keyring),)
     if "-----BEGIN PGP PUBLIC KEY BLOCK-----" in signed_by:

@@ -32,7 +32,8 @@ def requirement_files(package: Package) -> tuple[Path, ...]:
     from mlpkg.wheels.requirements import requirement_inputs  # noqa: PLC0415 - only where something is locked
 
     name = package.spec.environment.requirements
-    return requirement_inputs(package.folder / name, folder=package.folder) if name else ()
+    shown = package.relative(package.folder)
+    return requirement_inputs(package.folder / name, folder=package.folder, shown=shown) if name else ()
 
 
 def lock_values(package: Package) -> dict[str, str]:

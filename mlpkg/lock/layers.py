@@ -28,7 +28,7 @@ from mlpkg.store.blobs import Blobs, cache_folder
 from mlpkg.store.files import write_atomically
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.install import install_wheels
-from mlpkg.wheels.locked import heavy
+from mlpkg.wheels.locked import own_layers
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -158,7 +158,8 @@ def _make_again(making: Making, name: str) -> None:
 
 def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:
     """What each locked layer is made from, as one digest; in the image's order: what moves least comes first."""
-    own = [f"wheel:{wheel.name}" for wheel in lock.wheels if heavy(wheel)]
+    alone = _own_layers(lock)
+    own = [f"wheel:{wheel.name}" for wheel in lock.wheels if wheel.name in alone]
     names = [
         *(["base"] if lock.base else []),
         *(["system"] if lock.system else []),
@@ -167,6 +168,14 @@ def _layer_keys(lock: PackageLock, *, compiled: bool) -> dict[str, Digest]:
         *(["wheels"] if len(own) < len(lock.wheels) else []),
     ]
     return {name: _layer_key(name, lock, compiled=compiled) for name in names}
+
+
+def _own_layers(lock: PackageLock) -> frozenset[str]:
+    """Names of the wheels with a layer of their own, as the lock has them where it has layers already."""
+    locked = frozenset(
+        layer.name.removeprefix("wheel:") for layer in lock.layers if layer.name[:6] == "wheel:"
+    )
+    return locked or own_layers(lock.wheels)
 
 
 def _layer_key(name: str, lock: PackageLock, *, compiled: bool) -> Digest:
@@ -264,11 +273,12 @@ def _wheel_layers(wheels: _Installation, python: Interpreter | None) -> Iterator
     entries = environment_entries(wheels.tree(), python=wheels.lock.python)
     _refuse_server(entries, site_packages(wheels.lock.python))
     light: list[list[Entry]] = []
+    own = _own_layers(wheels.lock)
     for wheel in wheels.lock.wheels:
         found = entries[wheel.name]
         if python:
             found = [*found, *bytecode.wheel_bytecode(python, found, cache=cache_folder())]
-        if heavy(wheel):
+        if wheel.name in own:
             yield f"wheel:{wheel.name}", tar_stream(_sorted(found))
         else:
             light.append(found)

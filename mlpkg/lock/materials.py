@@ -30,7 +30,8 @@ def fetch_debs(package: Package, debs: tuple[Deb, ...]) -> tuple[Path, ...]:
 def requirements_of(package: Package) -> Requirements:
     """The package's requirements file, read with all that it includes. Raises LockError."""
     name = package.spec.environment.requirements
-    return read_requirements(package.folder / name if name else None, folder=package.folder)
+    shown = package.relative(package.folder)
+    return read_requirements(package.folder / name if name else None, folder=package.folder, shown=shown)
 
 
 def python_sources(package: Package) -> WheelSources:

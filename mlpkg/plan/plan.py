@@ -6,7 +6,7 @@ so that editing a script leaves the plan, and all that hangs on it, as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from mlpkg.digest import Digest, parse_digest
 from mlpkg.errors import MlpkgError
 from mlpkg.formats import PLAN
 from mlpkg.lockfile import PackageLock
+from mlpkg.plan.grouping import grouped, shares
 from mlpkg.plan.servers import serving
 from mlpkg.spec.listing import LARGE, Snapshot, SourceEntry
 from mlpkg.spec.model import Model, PackageSpec
@@ -23,6 +24,8 @@ APP_ROOT = "/var/azureml-app"
 MODELS = f"{APP_ROOT}/azureml-models"
 MAX_LAYERS = 120
 """Engines refuse more than 127 layers (images-and-registries §2.1); some room is left for a base."""
+
+NAMED = 3  # models that the comment of a shared layer names
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,14 @@ class BuildPlan:
 
 def plan(spec: PackageSpec, lock: PackageLock, snapshot: Snapshot) -> BuildPlan:
     """Place everything. Raises MlpkgError where two files would have the same place."""
-    layers = [
-        *_locked_layers(lock),
-        *_runtime_layer(spec, lock, snapshot),
-        *_model_layers(spec, snapshot),
-        *_code_layer(spec, snapshot),
-    ]
+    below, code = [*_locked_layers(lock), *_runtime_layer(spec, lock, snapshot)], _code_layer(spec, snapshot)
+    room = MAX_LAYERS - len(below) - len(code)
+    if spec.models and room < 2:
+        message = (
+            f"{spec.package.name}: the lock has {len(lock.layers)} layers, which leaves none for the models"
+        )
+        raise MlpkgError(message, hint=f"run `mlpkg lock --upgrade {spec.package.name}`")
+    layers = [*below, *_model_layers(spec, snapshot, room), *code]
     _check_places(layers)
     tags = tuple(
         dict.fromkeys((*((spec.package.version,) if spec.package.version else ()), *spec.package.tags))
@@ -160,24 +165,40 @@ def _runtime_layer(spec: PackageSpec, lock: PackageLock, snapshot: Snapshot) -> 
     ]
 
 
-def _model_layers(spec: PackageSpec, snapshot: Snapshot) -> list[PlannedLayer]:
+def _model_layers(spec: PackageSpec, snapshot: Snapshot, room: int) -> list[PlannedLayer]:
+    """A layer for each large file and for the rest of each model; some share one where `room` is less."""
+    # Sizes decide only by being large or not: the plan stays as it is while a model is trained again.
     large: list[PlannedLayer] = []
     rest: list[PlannedLayer] = []
-    room = MAX_LAYERS - 40 - len(spec.models)
     for model, entries, is_folder in zip(spec.models, snapshot.models, snapshot.model_is_folder, strict=True):
-        name = f"model:{model.name}:{model.version}"
-        small: list[PlannedFile] = []
+        name, small = f"model:{model.name}:{model.version}", list[PlannedFile]()
         for entry in entries:
             file = _model_file(model, entry, is_folder=is_folder)
-            if entry.size >= LARGE and len(large) < room:
-                large.append(
-                    PlannedLayer(f"{name}/{entry.path}", f"model {model.name}: {entry.path}", (file,))
-                )
+            if entry.size >= LARGE:
+                comment = f"model {model.name}: {entry.path}"
+                large.append(PlannedLayer(f"{name}/{entry.path}", comment, (file,)))
             else:
                 small.append(file)
         if small:
             rest.append(PlannedLayer(name, f"model {model.name} version {model.version}", tuple(small)))
-    return sorted(large + rest, key=lambda layer: layer.name)
+    _check_places([*large, *rest])
+    most_large, most_rest = shares(len(large), len(rest), room)
+    shared = (*_shared(large, most_large, "models-large"), *_shared(rest, most_rest, "models"))
+    return sorted(shared, key=lambda layer: layer.name)
+
+
+def _shared(layers: Sequence[PlannedLayer], most: int, name: str) -> Iterator[PlannedLayer]:
+    """The layers as they are, or merged into `most` at most, each called by its number."""
+    known = {layer.name: layer for layer in layers}
+    for number, names in grouped(tuple(known), most):
+        members = [known[member] for member in names]
+        if len(members) == 1:
+            yield members[0]
+            continue
+        files = sorted((file for member in members for file in member.files), key=lambda file: file.path)
+        more = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
+        comment = ", ".join(member.comment for member in members[:NAMED]) + more
+        yield PlannedLayer(f"{name}:{number:03}", comment, tuple(files))
 
 
 def _model_file(model: Model, entry: SourceEntry, *, is_folder: bool) -> PlannedFile:
@@ -237,8 +258,9 @@ def _config(spec: PackageSpec) -> ImageConfig:
         labels["org.opencontainers.image.version"] = spec.package.version
     if spec.package.description:
         labels["org.opencontainers.image.description"] = spec.package.description
-    for model in spec.models:
-        labels[f"org.mlpkg.model.{model.name}"] = str(model.version)
+    for name in {model.name for model in spec.models}:
+        versions = sorted(model.version for model in spec.models if model.name == name)
+        labels[f"org.mlpkg.model.{name}"] = ",".join(map(str, versions))
     return ImageConfig(
         user=f"{spec.image.user}:{spec.image.user}",
         working_dir=APP_ROOT if spec.entry else "/",

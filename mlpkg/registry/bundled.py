@@ -20,7 +20,7 @@ from mlpkg.registry import state
 from mlpkg.registry.source import Source
 from mlpkg.registry.state import Notify, Wanted
 from mlpkg.remote.credentials import Credentials
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 if TYPE_CHECKING:
     from mlpkg.registry.state import Secrets, State
@@ -66,7 +66,7 @@ class Status:
         return asdict(self)
 
 
-def known_endpoint(settings: Registry) -> Endpoint | None:
+def known_endpoint(settings: RegistryTable) -> Endpoint | None:
     """The bundled registry as it was started last for these settings; whether it runs is not asked.
 
     None: it never was, or with another storage or other `auth`, or its storage folder was wiped; then
@@ -85,7 +85,7 @@ def known_endpoint(settings: Registry) -> Endpoint | None:
     return _endpoint(known, secrets) if secrets else None
 
 
-def credentials(settings: Registry) -> Credentials:
+def credentials(settings: RegistryTable) -> Credentials:
     """The bundled registry's credentials, generated at the first call. Raises UsageError when it asks none."""
     wanted = _wanted(settings)
     if not wanted.auth:
@@ -95,7 +95,7 @@ def credentials(settings: Registry) -> Credentials:
     return Credentials(secrets.username, secrets.password)
 
 
-def up(settings: Registry, source: Source, *, notify: Notify) -> Endpoint:
+def up(settings: RegistryTable, source: Source, *, notify: Notify) -> Endpoint:
     """Have the bundled registry running and answering; changes nothing when it is.
 
     Raises UsageError (another registry is configured; the port is taken; it runs with other settings),
@@ -112,7 +112,7 @@ def up(settings: Registry, source: Source, *, notify: Notify) -> Endpoint:
         return _endpoint(lifecycle.start(wanted, secrets, source, notify), secrets)
 
 
-def down(settings: Registry) -> bool:
+def down(settings: RegistryTable) -> bool:
     """Stop the bundled registry if it runs, and say whether it did. Its storage stays.
 
     Raises UsageError (another registry is configured), Unreachable (it is a container and no engine answers).
@@ -125,7 +125,9 @@ def down(settings: Registry) -> bool:
         return lifecycle.stop(known) if known else False
 
 
-def collect_garbage(settings: Registry, source: Source, *, notify: Notify, untagged: bool = False) -> str:
+def collect_garbage(
+    settings: RegistryTable, source: Source, *, notify: Notify, untagged: bool = False
+) -> str:
     """Remove what no manifest of the bundled registry needs, and return the collector's report.
 
     The registry stands still meanwhile, and runs afterwards if it ran before. `untagged` also removes
@@ -150,7 +152,7 @@ def collect_garbage(settings: Registry, source: Source, *, notify: Notify, untag
     return report
 
 
-def status(settings: Registry) -> Status:
+def status(settings: RegistryTable) -> Status:
     """What is known about the bundled registry. Raises UsageError (another registry is configured)."""
     wanted = _wanted(settings)
     known = state.read_state(wanted.port)
@@ -171,7 +173,7 @@ def status(settings: Registry) -> Status:
     )
 
 
-def _wanted(settings: Registry) -> Wanted:
+def _wanted(settings: RegistryTable) -> Wanted:
     """The settings that concern the bundled registry, checked. Raises UsageError."""
     if settings.address:
         raise UsageError(

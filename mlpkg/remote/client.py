@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from mlpkg import names
 from mlpkg.digest import Descriptor, Digest, parse_digest, sha256, verified
 from mlpkg.errors import DigestMismatch, RegistryError, UsageError
 from mlpkg.http.address import url_origin
@@ -33,9 +34,6 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 _IMAGES, _INDEXES = (OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, DOCKER_LIST)
 _ACCEPT = {"Accept": ", ".join((*_IMAGES, *_INDEXES))}
 
-# distribution-spec, "Pulling manifests": <name> and <reference>.
-_REPOSITORY = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\Z")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
 _MOST_PAGES = 1000
 
@@ -263,7 +261,7 @@ class Registry:
         _check_repository(repository)
         if ":" in reference:
             _check_digest(reference)
-        elif not _TAG.match(reference):
+        elif not re.fullmatch(names.TAG, reference):
             raise UsageError(f"not a tag: {reference!r}", hint="letters, digits, _ . -; at most 128")
         return self._session.url(f"{repository}/manifests/{quote(reference, safe=':')}")
 
@@ -292,7 +290,7 @@ def _json_object(data: bytes) -> dict[str, Any]:
 
 
 def _check_repository(name: str) -> None:
-    if len(name) > 255 or not _REPOSITORY.match(name):
+    if len(name) > names.LONGEST_REPOSITORY or not re.fullmatch(names.REPOSITORY, name):
         raise UsageError(
             f"not a repository name: {name!r}", hint="lower-case letters, digits, . _ - and / between"
         )

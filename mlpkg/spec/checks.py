@@ -33,6 +33,8 @@ class Finding(NamedTuple):
 
 _PRIVATE_KEY = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
 
+_NO_PATH = r"[a-z]+://[^/]*/*"
+
 _ONLY_CUSTOM = ("command", "live", "ready", "score")
 _NOT_CUSTOM = ("workers", "timeout", "max_body", "cors_origins")
 
@@ -50,6 +52,7 @@ def package_findings(checked: Mapping[str, Any]) -> Iterator[Finding]:
     """Problems between the keys of a package.toml."""
     yield from _tags(_table(checked, "package"))
     yield from _models(checked.get("models", ()))
+    yield from _entry(_table(checked, "entry"))
     yield from _environment(_table(checked, "environment"))
     yield from _server(checked)
 
@@ -68,6 +71,12 @@ def workspace_findings(checked: Mapping[str, Any]) -> Iterator[Finding]:
     addresses = {key: debian[key] for key in ("mirror", "security_mirror") if key in debian}
     if any(isinstance(value, Wrong) for value in (*addresses.values(), debian.get("snapshot"))):
         return
+    mirror = addresses.get("mirror", "")
+    if "security_mirror" not in debian and re.fullmatch(_NO_PATH, mirror):
+        hint = (
+            "it is the folder that holds `dists` and `pool`, such as …/debian; or name `security_mirror` too"
+        )
+        yield Finding(("debian", "mirror"), "has no path, so that `<mirror>-security` is another host", hint)
     marked = [key for key, address in addresses.items() if "{snapshot}" in address]
     if "snapshot" in debian and not marked:
         hint = "write {snapshot} where it belongs in `mirror`"
@@ -91,6 +100,7 @@ def _tags(package: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _models(models: Any) -> Iterator[Finding]:
     seen: dict[tuple[str, int], int] = {}
+    spelled: dict[str, str] = {}
     for index, model in enumerate(models if isinstance(models, tuple) else ()):
         name, version = (
             (model.get("name"), model.get("version", 1)) if isinstance(model, dict) else (None, None)
@@ -104,6 +114,17 @@ def _models(models: Any) -> Iterator[Finding]:
                 f'"{name}" version {version} is models[{first}] already',
                 "give it another name or version",
             )
+        other = spelled.setdefault(name.lower(), name)
+        if other != name:
+            # On disks that do not tell capitals, their folders and layers would be one.
+            message = f'"{name}" and "{other}" differ by capitals only'
+            yield Finding(("models", index, "name"), message, "give one of them another name")
+
+
+def _entry(entry: Mapping[str, Any]) -> Iterator[Finding]:
+    if "ignore" in entry and "source_directory" not in entry:
+        hint = "only the script ships: add `source_directory`, or take `ignore` out"
+        yield Finding(("entry", "ignore"), "has no effect without `source_directory`", hint)
 
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Finding]:

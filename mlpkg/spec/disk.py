@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from mlpkg.errors import Problem
+from mlpkg.errors import Problem, SpecError
 from mlpkg.platforms import BASES
-from mlpkg.spec.ignored import hidden_problems
+from mlpkg.spec.ignored import hidden_problems, pattern_problems
 from mlpkg.spec.lines import key_lines, line_of
-from mlpkg.spec.model import Entry, PackageSpec
+from mlpkg.spec.listing import Listing, list_tree
+from mlpkg.spec.model import Entry, Model, PackageSpec, WorkspaceSpec
 from mlpkg.spec.script import Calling, script_findings
 from mlpkg.spec.words import key_path, quoted
 
 LARGEST_SCRIPT = 8 << 20
 """Bytes of an entry script; more is a mistake."""
-
-_MOST = 20
-"""Problems shown of one folder."""
 
 _COPY_IN = "copy it into the package's folder, or let a doit task do so"
 
@@ -45,9 +42,6 @@ class _Named:
     def problem(self, message: str, hint: str = "") -> Problem:
         return Problem(self.shown, self.key, f"{quoted(self.text)} {message}", hint)
 
-    def below(self, name: str) -> _Named:
-        return _Named(self.shown, self.key, f"{self.text}/{name}", self.path / name, self.inside)
-
 
 def check_files(
     spec: PackageSpec, folder: Path, *, shown: str, made_by_tasks: Callable[[Path], bool]
@@ -66,7 +60,7 @@ def check_files(
     problems: list[Problem] = []
     for index, model in enumerate(spec.models):
         if not made_by_tasks(folder / model.path):
-            problems += _model_problems(named(f"models[{index}].path", model.path))
+            problems += _model_problems(named(f"models[{index}].path", model.path), model)
     if spec.entry is not None:
         python = BASES[spec.image.base].python_pair
         problems += _entry_problems(spec.entry, named, python, _calling(spec))
@@ -79,6 +73,48 @@ def check_files(
         if text is not None:
             problems += _file_problems(named(key, text))
     return _with_lines(problems, folder / "package.toml", shown) if problems else ()
+
+
+def check_settings(
+    settings: WorkspaceSpec, root: Path, *, made_by_tasks: Callable[[Path], bool]
+) -> tuple[Problem, ...]:
+    """All that is wrong with the files that mlpkg.toml names, for a run that may lock something.
+
+    They may lie anywhere. `made_by_tasks` is asked with the folders of wheels: a task may build them.
+    """
+    problems: list[Problem] = []
+    for key, text in (
+        ("debian.keyring", settings.debian.keyring),
+        ("python.ca_file", settings.python.ca_file),
+    ):
+        if text is not None and (message := _unlike_file(_from(root, text))):
+            problems.append(Problem("mlpkg.toml", key, f"{quoted(text)} {message}", _FROM_HERE))
+    for index, text in enumerate(settings.python.find_links):
+        path = _from(root, text)
+        if "://" not in text and not path.is_dir() and not made_by_tasks(path):
+            message = f"{quoted(text)} is no folder"
+            problems.append(Problem("mlpkg.toml", f"python.find_links[{index}]", message, _FROM_HERE))
+    return _with_lines(problems, root / "mlpkg.toml", "mlpkg.toml") if problems else ()
+
+
+_FROM_HERE = "paths start at the folder of mlpkg.toml"
+
+
+def _from(root: Path, text: str) -> Path:
+    """A path of mlpkg.toml. A `~` whose home is not known stays one."""
+    return root / os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises for an unknown user
+
+
+def _unlike_file(path: Path) -> str:
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return "" if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else "is not a file"
+    except FileNotFoundError:
+        return "does not exist"
+    except IsADirectoryError:
+        return "is not a file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _calling(spec: PackageSpec) -> Calling:
@@ -127,48 +163,35 @@ def _file_problems(named: _Named) -> list[Problem]:
     return [problem] if problem else []
 
 
-def _model_problems(named: _Named) -> list[Problem]:
+def _model_problems(named: _Named, model: Model) -> list[Problem]:
     mode, problem = _mode(named)
     if problem is not None:
         return [problem]
+    ignore = named.key.replace("path", "ignore")
     if stat.S_ISREG(mode):
-        return []
+        message = f"has no effect: {quoted(model.path)} is a file"
+        hint = "a file that is named ships; patterns are for what is in a folder"
+        return [Problem(named.shown, ignore, message, hint)] if model.ignore else []
     if not stat.S_ISDIR(mode):
         return [named.problem("is neither a file nor a folder")]
-    counted = [0]
-    problems = list(islice(_tree_problems(named, counted), _MOST))
-    if not problems and not counted[0]:
-        problems = [named.problem("is a folder without files")]
+    if wrong := pattern_problems(model.ignore, shown=named.shown, key=ignore):
+        return wrong
+    listing, problems = _listed(named, model.ignore)
+    if not problems and not listing.entries:
+        kept = f", but for what does not ship: {listing.left_out}" if listing.left_out.count else ""
+        problems = [named.problem(f"is a folder without files{kept}")]
     return problems
 
 
-def _tree_problems(top: _Named, counted: list[int]) -> Iterator[Problem]:
-    """Problems of what lies below a folder; `counted` counts its files. Links are not followed."""
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder.path) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            yield folder.problem(f"cannot be read: {error.strerror}")
-            continue
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(folder.below(entry.name))
-                continue
-            counted[0] += 1
-            yield from _leaf_problems(folder.below(entry.name), entry)
-
-
-def _leaf_problems(named: _Named, entry: os.DirEntry[str]) -> Iterator[Problem]:
-    if entry.is_file(follow_symlinks=False):
-        return
-    mode, problem = _mode(named) if entry.is_symlink() else (0, None)
-    if problem is None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        problem = named.problem("is neither a file nor a folder", "a socket, pipe or device cannot ship")
-    if problem is not None:
-        yield problem
+def _listed(named: _Named, ignore: tuple[str, ...]) -> tuple[Listing, list[Problem]]:
+    """What ships of a folder, and what is wrong with it."""
+    try:
+        tree = list_tree(named.path, ignore=ignore, place=named.text, shown=named.shown, key=named.key)
+    except SpecError as error:
+        return Listing(), list(error.problems)
+    except OSError as error:
+        return Listing(), [named.problem(f"cannot be read: {error.strerror}")]
+    return tree, []
 
 
 def _entry_problems(
@@ -186,6 +209,7 @@ def _entry_problems(
         text = f"{entry.source_directory}/{entry.script}"
         script = _Named(script.shown, script.key, text, path, folder.path.resolve())
         found = _file_problems(script) or hidden_problems(entry, shown=script.shown)
+        found = found or _listed(folder, entry.ignore)[1]
     else:
         found = _file_problems(script)
     return found or _script_problems(script, python, calling)

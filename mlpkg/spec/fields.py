@@ -10,23 +10,21 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from mlpkg import names
 from mlpkg.platforms import BASES, PLATFORMS
 from mlpkg.spec.model import (
-    MODEL_NAME,
-    REPOSITORY,
-    TAG,
-    Debian,
+    DebianTable,
     Entry,
     Environment,
     Image,
     Model,
-    Package,
     PackageSpec,
-    Python,
-    Registry,
+    PackageTable,
+    PythonTable,
+    RegistryTable,
     Server,
     Smoke,
-    Workspace,
+    WorkspaceTable,
 )
 
 KeyPath = tuple[str | int, ...]
@@ -39,7 +37,7 @@ class Rule(NamedTuple):
     """What the values of a field must be beyond their type. Of a list or table, each item must be so.
 
     `allowed` says it in words. `pattern` (a regular expression that Python and ECMA-262 read alike)
-    holds for texts, `names` for a table's keys, `minimum`, `maximum` and `above` for numbers.
+    holds for texts, `names` for a table's keys, `values` for what they hold, `minimum`, `maximum` and `above` for numbers.
     `folder_path` is a path below the spec's folder, `size` a number of bytes that may carry a unit.
     `private` values may hold a password and are never shown whole.
     """
@@ -48,6 +46,8 @@ class Rule(NamedTuple):
     hint: str = ""
     pattern: str = ""
     names: str = ""
+    values: str = ""
+    values_hint: str = ""
     minimum: int | None = None
     maximum: int | None = None
     above: int | None = None
@@ -99,6 +99,9 @@ PATH_WORDS = "a relative path with `/`, without `..`, below the folder of this f
 LINE = r"^[^\x00-\x1f\x7f]*$"
 """One line of text, without control characters."""
 
+LINE_OF_IMAGE = r"^[^\x00\n\r]*$"
+"""One line of text for an image's configuration: what a Dockerfile can say."""
+
 FILLED_LINE = r"^[^\x00-\x1f\x7f]+$"
 
 HTTP_PATH = Rule(pattern=r"^/[!-~]*$", allowed="a path that starts with `/`, without blanks")
@@ -117,6 +120,8 @@ OPTIONAL_ADDRESS = Rule(
     private=True,
 )
 
+IGNORED = Rule(pattern=FILLED_LINE, allowed="a pattern in .gitignore's syntax")
+
 MAX_BODY = r"^[0-9]{1,19} ?([kKMGT]i?)?B$"
 """A number of bytes, of at most 64 bits, with its unit: powers of 1000 (kB, MB, GB, TB) or of 1024 (KiB, MiB, GiB, TiB)."""
 
@@ -129,21 +134,24 @@ def _path(**more: Any) -> Rule:
 
 
 RULES: Mapping[tuple[type[Any], str], Rule] = {
-    (Package, "name"): Rule(
-        pattern=REPOSITORY,
+    (PackageTable, "name"): Rule(
+        pattern=names.REPOSITORY,
         longest=200,  # with host and port, registries take 255
         allowed="lower-case letters and digits, with single separators `.` `_` `-` between, parts split by `/`",
     ),
-    (Package, "version"): Rule(pattern=TAG, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"),
-    (Package, "description"): Rule(pattern=LINE, allowed="one line of text"),
-    (Package, "tags"): Rule(
-        pattern=TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
+    (PackageTable, "version"): Rule(
+        pattern=names.TAG, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
+    ),
+    (PackageTable, "description"): Rule(pattern=LINE, allowed="one line of text"),
+    (PackageTable, "tags"): Rule(
+        pattern=names.TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
     ),
     (Model, "name"): Rule(
-        pattern=MODEL_NAME, allowed="letters, digits, `.`, `_`, `-`, first a letter or digit, at most 255"
+        pattern=names.MODEL, allowed="letters, digits, `.`, `_`, `-`, first a letter or digit, at most 255"
     ),
     (Model, "path"): _path(hint="a doit task may copy or make it there"),
     (Model, "version"): Rule(minimum=1, maximum=2**31 - 1, allowed="a whole number from 1 to 2147483647"),
+    (Model, "ignore"): IGNORED,
     (Entry, "script"): Rule(
         folder_path=True,
         pattern=FOLDER_PATH.removesuffix("+$") + r"*[^\\/\x00-\x1f\x7f]\.py$",
@@ -152,20 +160,22 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Entry, "source_directory"): _path(
         hint="put the code in a folder of its own, or leave it out and only the script ships"
     ),
-    (Entry, "ignore"): Rule(pattern=FILLED_LINE, allowed="a pattern in .gitignore's syntax"),
+    (Entry, "ignore"): IGNORED,
     (Environment, "requirements"): _path(),
     (Environment, "conda"): _path(),
     (Environment, "debian"): Rule(
-        pattern=r"^[a-z0-9][a-z0-9+.-]+$",  # Debian policy 5.6.1
+        pattern=names.DEBIAN_PACKAGE,
         distinct=True,
         allowed="a Debian package's name: lower-case letters, digits, `+`, `-`, `.`",
         hint="without version or architecture: `mlpkg lock` chooses them",
     ),
     (Environment, "variables"): Rule(
-        names=r"^(?!(" + "|".join(OWNED_VARIABLES) + r")$)[A-Za-z_][A-Za-z0-9_]*$",
+        names=r"^(?!(" + "|".join(OWNED_VARIABLES) + r")$)" + names.VARIABLE + "$",
         allowed="a name of letters, digits and `_` that does not start with a digit, and none of "
         + ", ".join(OWNED_VARIABLES),
         hint="those are set by mlpkg",
+        values=LINE_OF_IMAGE,
+        values_hint="a variable is one line: give the text in a file",
         private=True,
     ),
     (Image, "base"): Rule(pattern=FILLED_LINE, allowed=" or ".join(BASES)),
@@ -176,8 +186,10 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         allowed=" or ".join(PLATFORMS),
     ),
     (Image, "labels"): Rule(
-        names=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,253}[A-Za-z0-9])?$",
+        names=names.LABEL,
         allowed="a name of letters, digits, `.`, `_`, `-`, `/`, such as org.example.team",
+        values=LINE_OF_IMAGE,
+        values_hint="a label is one line",
     ),
     (Image, "user"): Rule(
         minimum=0,
@@ -209,35 +221,35 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (Server, "score"): HTTP_PATH,
     (Smoke, "request"): _path(),
     (Smoke, "expect_status"): Rule(minimum=100, maximum=599, allowed="a whole number from 100 to 599"),
-    (Workspace, "packages"): Rule(
+    (WorkspaceTable, "packages"): Rule(
         folder_path=True,
-        pattern=r"^(?![/~])(?!(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
+        pattern=r"^(?!!?[/~])(?!!?(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
         filled=True,
         distinct=True,
-        allowed=f"{PATH_WORDS}; `*` stands for any name",
+        allowed=f"{PATH_WORDS}; `*` stands for any name, `**` for any folders, `!` at its start takes folders out",
     ),
-    (Registry, "address"): Rule(
+    (RegistryTable, "address"): Rule(
         pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
         allowed="`host` or `host:port`, without scheme, path, user name and password",
         hint="credentials come from Docker's configuration (`docker login`)",
         private=True,
     ),
-    (Registry, "port"): PORT,
-    (Registry, "storage"): Rule(pattern=FILLED_LINE, allowed="the path of a folder"),
-    (Debian, "mirror"): ADDRESS,
-    (Debian, "security_mirror"): ADDRESS,
-    (Debian, "keyring"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
-    (Debian, "snapshot"): Rule(
+    (RegistryTable, "port"): PORT,
+    (RegistryTable, "storage"): Rule(pattern=FILLED_LINE, allowed="the path of a folder"),
+    (DebianTable, "mirror"): ADDRESS,
+    (DebianTable, "security_mirror"): ADDRESS,
+    (DebianTable, "keyring"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
+    (DebianTable, "snapshot"): Rule(
         pattern=r"^[0-9]{8}T[0-9]{6}Z$", allowed="a time stamp such as 20260901T000000Z"
     ),
-    (Python, "index"): OPTIONAL_ADDRESS,
-    (Python, "extra_indexes"): ADDRESS,
-    (Python, "find_links"): Rule(
+    (PythonTable, "index"): OPTIONAL_ADDRESS,
+    (PythonTable, "extra_indexes"): ADDRESS,
+    (PythonTable, "find_links"): Rule(
         pattern=r"^(?!.*://[^/]*@)[^\x00-\x1f\x7f]+$",
         allowed="a folder, or an address without user name and password",
         private=True,
     ),
-    (Python, "ca_file"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
+    (PythonTable, "ca_file"): Rule(pattern=FILLED_LINE, allowed="the path of a file"),
 }
 
 NOT_YET: Mapping[tuple[type[Any], str], NotYet] = {

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mlpkg.errors import Problem
-from mlpkg.spec.listing import DEFAULT_IGNORE
 from mlpkg.spec.model import Entry
+from mlpkg.spec.withheld import Patterns, default_pattern
 from mlpkg.spec.words import quoted
+
+
+def pattern_problems(lines: Sequence[str], *, shown: str, key: str) -> list[Problem]:
+    """The patterns that cannot be read, each by its place in the list that `key` names."""
+    wrong = []
+    for index, line in enumerate(lines):
+        try:
+            Patterns([line])
+        except (ValueError, re.error):  # re.error: a range such as `[z-a]`
+            wrong.append(Problem(shown, f"{key}[{index}]", f"{quoted(line)} is not a pattern"))
+    return wrong
 
 
 def hidden_problems(entry: Entry, *, shown: str) -> list[Problem]:
     """What is wrong with the patterns of an entry that has a source folder."""
-    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only packages with folders need it
-
-    wrong = []
-    for index, line in enumerate(entry.ignore):
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except (ValueError, re.error):  # re.error: a range such as `[z-a]`
-            wrong.append(Problem(shown, f"entry.ignore[{index}]", f"{quoted(line)} is not a pattern"))
+    wrong = pattern_problems(entry.ignore, shown=shown, key="entry.ignore")
     if wrong:
         return wrong
-    lines = (*DEFAULT_IGNORE, *entry.ignore)
-    patterns = GitIgnoreSpec.from_lines(lines)
+    patterns = Patterns(entry.ignore)
     for path in _way_to(entry.script):
-        result = patterns.check_file(path)
-        if result.include and result.index is not None:
-            return [
-                _hidden(entry.script, path, result.index - len(DEFAULT_IGNORE), lines[result.index], shown)
-            ]
+        reason, index = patterns.judge(path)
+        if reason:
+            return [_hidden(entry, path, index, shown)]
     return []
 
 
@@ -42,12 +43,12 @@ def _way_to(script: str) -> Iterator[str]:
     yield script
 
 
-def _hidden(script: str, path: str, index: int, pattern: str, shown: str) -> Problem:
-    """A script that would not ship, because a pattern (of the user where `index` is not negative) matches `path`."""
-    if index >= 0:
-        message = f"{quoted(pattern)} hides the entry script {quoted(script)}"
+def _hidden(entry: Entry, path: str, index: int | None, shown: str) -> Problem:
+    """A script that would not ship, because a pattern (the spec's of that index, or the safe list's) means `path`."""
+    if index is not None:
+        message = f"{quoted(entry.ignore[index])} hides the entry script {quoted(entry.script)}"
         return Problem(
             shown, f"entry.ignore[{index}]", message, "take it out, or take the script back with `!`"
         )
-    message = f"{quoted(script)} does not ship: {quoted(pattern)} is ignored by default"
+    message = f"{quoted(entry.script)} does not ship: {quoted(default_pattern(path))} is ignored by default"
     return Problem(shown, "entry.script", message, f'add "!/{path}" to `ignore`, or move the script')

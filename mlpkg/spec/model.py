@@ -11,18 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-MODEL_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}$"
-"""A model's name (azure-contract §1.3)."""
-
-REPOSITORY = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$"
-"""A repository's name (OCI distribution-spec, "Pulling manifests")."""
-
-TAG = r"^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$"
-"""A tag (OCI distribution-spec, "Pulling manifests")."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class PackageTable:
     """`[package]`: what the image is called."""
 
     name: str
@@ -45,6 +36,8 @@ class Model:
     """File or folder, relative to package.toml, inside its folder. It may be made by a doit task."""
     version: int = 1
     """Whole number from 1; the folder below the name in the image."""
+    ignore: tuple[str, ...] = ()
+    """Patterns in .gitignore's syntax for what of a folder does not ship, on top of the safe list (left-out.md); `!` takes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +49,7 @@ class Entry:
     source_directory: str | None = None
     """Folder that ships as a whole and is importable; without it only the script ships."""
     ignore: tuple[str, ...] = ()
-    """Patterns in .gitignore's syntax for what does not ship, on top of a safe default list."""
+    """Patterns in .gitignore's syntax for what of `source_directory` does not ship, on top of the safe list (left-out.md); `!` takes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +122,7 @@ class Smoke:
 class PackageSpec:
     """package.toml: one image."""
 
-    package: Package
+    package: PackageTable
     models: tuple[Model, ...] = ()
     entry: Entry | None = None
     environment: Environment = field(default_factory=Environment)
@@ -139,15 +132,15 @@ class PackageSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
+class WorkspaceTable:
     """`[workspace]`: where the packages are."""
 
     packages: tuple[str, ...] = ("packages/*",)
-    """Glob patterns of folders with a package.toml, relative to mlpkg.toml."""
+    """Glob patterns of folders with a package.toml, relative to mlpkg.toml; one that begins with `!` takes folders out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class RegistryTable:
     """`[registry]`: where images go. Absent: the bundled one."""
 
     address: str | None = None
@@ -161,7 +154,7 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Debian:
+class DebianTable:
     """`[debian]`: where Debian packages come from. Absent: what the machine's own apt uses."""
 
     mirror: str | None = None
@@ -175,7 +168,7 @@ class Debian:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Python:
+class PythonTable:
     """`[python]`: where Python packages come from. Absent: what uv and pip are configured with."""
 
     index: str | None = None
@@ -192,7 +185,7 @@ class Python:
 class WorkspaceSpec:
     """mlpkg.toml: the settings that all packages of a workspace share."""
 
-    workspace: Workspace = field(default_factory=Workspace)
-    registry: Registry = field(default_factory=Registry)
-    debian: Debian = field(default_factory=Debian)
-    python: Python = field(default_factory=Python)
+    workspace: WorkspaceTable = field(default_factory=WorkspaceTable)
+    registry: RegistryTable = field(default_factory=RegistryTable)
+    debian: DebianTable = field(default_factory=DebianTable)
+    python: PythonTable = field(default_factory=PythonTable)

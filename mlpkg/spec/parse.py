@@ -6,13 +6,16 @@ Nothing here looks at other files: `mlpkg.spec.disk` compares a spec with the di
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import tomli
 
+from mlpkg.digest import Digest, sha256
 from mlpkg.errors import Problem, SpecError
 from mlpkg.spec.checks import WRONG, Finding, Wrong, package_findings, workspace_findings
 from mlpkg.spec.fields import NOT_YET, KeyPath, SpecField, fields_of
@@ -22,24 +25,42 @@ from mlpkg.spec.words import TYPES, allowed_text, found_text, header_text, key_t
 LARGEST = 1 << 20
 """Bytes of a spec file; more is a mistake."""
 
+MOST = 100
+"""Problems told of one file."""
+
 _Spec = TypeVar("_Spec", PackageSpec, WorkspaceSpec)
 _Checks = Callable[[Mapping[str, Any]], Iterator[Finding]]
 
 
-def load_package(path: Path, *, shown: str) -> PackageSpec:
-    """Read and check a package.toml; `shown` is its path as the user would type it. Raises SpecError."""
-    spec, problems = parse_package(_text_of(path, shown), shown=shown)
+def load_package(path: Path, *, shown: str) -> tuple[PackageSpec, Digest]:
+    """Read and check a package.toml; `shown` is its path as the user would type it. Raises SpecError.
+
+    The digest is that of the very bytes that the spec was made from.
+    """
+    data = _read(path, shown)
+    spec, problems = parse_package(_decoded(data, shown), shown=shown)
     if spec is None:
         raise SpecError(problems)
-    return spec
+    return spec, sha256(data)
 
 
 def load_workspace(path: Path, *, shown: str) -> WorkspaceSpec:
     """Read and check a mlpkg.toml; `shown` is its path as the user would type it. Raises SpecError."""
-    spec, problems = parse_workspace(_text_of(path, shown), shown=shown)
+    spec, problems = parse_workspace(_decoded(_read(path, shown), shown), shown=shown)
     if spec is None:
         raise SpecError(problems)
     return spec
+
+
+def name_in(path: Path) -> str:
+    """The name that a package.toml gives its package, wrong as the rest may be; empty where it cannot be said."""
+    try:
+        document = tomli.loads(_decoded(_read(path, ""), ""))
+    except (SpecError, ValueError, RecursionError):
+        return ""
+    table = document.get("package")
+    name = table.get("name") if isinstance(table, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def parse_package(text: str, *, shown: str) -> tuple[PackageSpec | None, tuple[Problem, ...]]:
@@ -52,15 +73,27 @@ def parse_workspace(text: str, *, shown: str) -> tuple[WorkspaceSpec | None, tup
     return _parse(WorkspaceSpec, workspace_findings, text, shown)
 
 
-def _text_of(path: Path, shown: str) -> str:
+def _read(path: Path, shown: str) -> bytes:
+    """The bytes of a regular file of bounded size. A pipe or device is not waited for."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SpecError([Problem(shown, "", "cannot be read: it is not a file")])
             data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise SpecError([Problem(shown, "", f"is larger than {LARGEST} bytes", "is it the right file?")])
-        return data.decode("utf-8-sig")
     except OSError as error:
         raise SpecError([Problem(shown, "", f"cannot be read: {error.strerror}")]) from error
+    if len(data) > LARGEST:
+        raise SpecError([Problem(shown, "", f"is larger than {LARGEST} bytes", "is it the right file?")])
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _decoded(data: bytes, shown: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         problem = Problem(shown, "", "is not UTF-8 text", "save it with the encoding UTF-8", line)
@@ -72,13 +105,14 @@ def _parse(
 ) -> tuple[_Spec | None, tuple[Problem, ...]]:
     try:
         document = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        last = text.rstrip().count("\n") + 1
-        return None, (Problem(shown, "", f"is not TOML: {error.msg}", line=min(error.lineno, last)),)
-    except ValueError:  # an integer of thousands of digits
-        return None, (Problem(shown, "", "is not TOML: an integer is too long"),)
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        from mlpkg.spec.syntax import syntax_problem  # noqa: PLC0415 (for mistakes only)
+
+        return None, (syntax_problem(str(error), text, shown),)
     except RecursionError:
-        return None, (Problem(shown, "", "is nested too deeply"),)
+        from mlpkg.spec.syntax import depth_problem  # noqa: PLC0415 (for mistakes only)
+
+        return None, (depth_problem(text, shown),)
     findings: list[Finding] = []
     checked = _check_table(root, document, (), findings)
     findings.extend(checks(checked))
@@ -89,9 +123,12 @@ def _parse(
     lines = key_lines(text)
     problems = [
         Problem(shown, key_text(found.at), found.message, found.hint, line_of(lines, found.at))
-        for found in findings
+        for found in findings[:MOST]
     ]
-    return None, tuple(sorted(problems, key=lambda problem: problem.line or 0))
+    problems.sort(key=lambda problem: problem.line or 0)
+    if len(findings) > MOST:
+        problems.append(Problem(shown, "", f"and {len(findings) - MOST} more problems"))
+    return None, tuple(problems)
 
 
 def _check_table(
@@ -117,14 +154,15 @@ def _check_table(
 
 def _refuse_key(table: type[Any], key: str, at: KeyPath, findings: list[Finding]) -> str:
     """Refuse a key that the table does not have. Returns the required key that it stands for, if any."""
-    from mlpkg.spec.names import nearest  # noqa: PLC0415 (difflib, for mistakes only)
+    from mlpkg.spec.nearest import nearest  # noqa: PLC0415 (difflib, for mistakes only)
 
     later = NOT_YET.get((table, key))
     if later is not None:
         findings.append(Finding((*at, key), "not supported yet", later.instead))
         return later.replaces
     known = ", ".join(name for name, field in fields_of(table).items() if not field.is_refused)
-    findings.append(Finding((*at, key), f"unknown key; allowed: {known}", nearest(table, key)))
+    hint = nearest(table, key) if len(findings) < MOST else ""  # slow, and not told any more
+    findings.append(Finding((*at, key), f"unknown key; allowed: {known}", hint))
     return ""
 
 
@@ -193,7 +231,7 @@ def _check_flag(field: SpecField, value: Any, at: KeyPath, findings: list[Findin
 def _check_choice(field: SpecField, value: Any, at: KeyPath, findings: list[Finding]) -> Any:
     if isinstance(value, str) and value in field.choices:
         return value
-    from mlpkg.spec.names import similar  # noqa: PLC0415 (difflib, for mistakes only)
+    from mlpkg.spec.nearest import similar  # noqa: PLC0415 (difflib, for mistakes only)
 
     hint = similar(value, field.choices) if isinstance(value, str) else ""
     return _refuse(findings, _unlike(field, value, at, type_text(field), hint))
@@ -209,9 +247,11 @@ def _check_texts(field: SpecField, value: Any, at: KeyPath, findings: list[Findi
     if any(isinstance(item, Wrong) for item in items):
         return WRONG
     if rule.distinct and len(set(items)) < len(items):
+        seen: set[str] = set()
         for index, item in enumerate(items):
-            if item in items[:index]:
+            if item in seen:
                 findings.append(Finding((*at, index), f"{quoted(item)} stands twice", "once is enough"))
+            seen.add(item)
         return WRONG
     return items
 
@@ -226,9 +266,13 @@ def _check_mapping(field: SpecField, value: Any, at: KeyPath, findings: list[Fin
         if not isinstance(item, str):
             hint = "put it in quotes" if isinstance(item, int | float) else ""
             findings.append(_unlike(field, item, (*at, name), TYPES["text"], hint))
-        elif "\0" in item:
-            findings.append(Finding((*at, name), "holds a NUL character"))
+        elif rule.values and not re.fullmatch(rule.values, item):
+            findings.append(Finding((*at, name), f"holds {_unfit(item)}", rule.values_hint))
     return value
+
+
+def _unfit(text: str) -> str:
+    return "a NUL character" if "\0" in text else "a line break"
 
 
 def _check_nested(field: SpecField, value: Any, at: KeyPath, findings: list[Finding]) -> Any:

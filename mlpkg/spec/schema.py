@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from mlpkg.spec import model as spec
 from mlpkg.spec.fields import SpecField, fields_of
 from mlpkg.spec.model import PackageSpec, WorkspaceSpec
+from mlpkg.spec.withheld import CLUTTER, PRIVATE
 from mlpkg.spec.words import allowed_text, header_text, type_text
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,6 +54,32 @@ def workspace_reference() -> str:
     return _page(WorkspaceSpec, "mlpkg.toml")
 
 
+def left_out_reference() -> str:
+    """The reference page of the safe list, as Markdown."""
+    return (
+        "\n\n".join(
+            (
+                "# What does not ship",
+                "Generated from `mlpkg/spec/withheld.py` by `mlpkg schema --write docs/reference`: change it there.",
+                (
+                    "Of a source folder and of a model's folder, what these patterns (.gitignore's syntax) mean stays out of"
+                    ' the image. Patterns of `ignore` come on top, and `!` takes back: `ignore = ["!ca.pem"]`. Below a folder'
+                    " that stays out nothing can be taken back. A file that the spec itself names ships, whatever it is called."
+                ),
+                "## Told by name when an image is planned",
+                _patterns(PRIVATE),
+                "## Left out without a word",
+                _patterns(CLUTTER),
+            )
+        )
+        + "\n"
+    )
+
+
+def _patterns(patterns: Iterable[str]) -> str:
+    return ", ".join(f"`{pattern}`" for pattern in patterns)
+
+
 def texts() -> dict[str, str]:
     """The text of each generated file, by file name."""
     return {
@@ -60,6 +87,7 @@ def texts() -> dict[str, str]:
         "mlpkg.schema.json": _json(workspace_schema()),
         "package-toml.md": package_reference(),
         "mlpkg-toml.md": workspace_reference(),
+        "left-out.md": left_out_reference(),
     }
 
 
@@ -150,7 +178,8 @@ def _value(field: SpecField) -> dict[str, Any]:
         return {"type": "array", "items": _text(field), **_given(limits)}
     if field.kind == "mapping":
         names = {"propertyNames": {"pattern": rule.names}} if rule.names else {}
-        return {"type": "object", **names, "additionalProperties": {"type": "string"}}
+        values = {"type": "string", **_given({"pattern": rule.values or None})}
+        return {"type": "object", **names, "additionalProperties": values}
     if field.kind in ("whole", "number"):
         limits = {"minimum": rule.minimum, "exclusiveMinimum": rule.above, "maximum": rule.maximum}
         number = {"type": "integer" if field.kind == "whole" else "number", **_given(limits)}

@@ -46,12 +46,21 @@ def key_path(text: str) -> KeyPath:
     )
 
 
+def printable(text: str) -> str:
+    """A text that cannot move the cursor or break a line: what is not printable, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def without_login(text: str) -> str:
+    """A text whose addresses have no user name and password."""
+    return re.sub(_USER_INFO, "//***@", text)
+
+
 def quoted(text: str) -> str:
     """A text as it may be shown: in quotes, on one line, cut, and without user name and password."""
-    safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "replace").decode()
-        for c in re.sub(_USER_INFO, "//***@", text)
-    )
+    safe = printable(without_login(text))
     return f'"{safe[:_LONGEST]}…"' if len(safe) > _LONGEST else f'"{safe}"'
 
 

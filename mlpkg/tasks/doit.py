@@ -18,7 +18,7 @@ from doit.action import BaseAction
 from doit.dependency import MD5Checker
 from doit.exceptions import BaseFail, TaskFailed
 
-from mlpkg.errors import MlpkgError
+from mlpkg.errors import MlpkgError, SpecError
 from mlpkg.spec.workspace import Package, Workspace, load
 from mlpkg.steps import look
 from mlpkg.steps.look import is_current
@@ -135,13 +135,41 @@ def clean(step: Step, package: Package) -> None:
         path.unlink(missing_ok=True)
 
 
+class WorkspaceReporter(StepReporter):
+    """A run for all packages does the sound ones and ends with 2 where others are broken."""
+
+    def complete_run(self) -> None:
+        """The run is over. An interruption or failure on its way out keeps its own end."""
+        super().complete_run()
+        if self.is_for_all and _loaded and _loaded[0].broken:
+            tell_again(_loaded[0])
+            if sys.exc_info()[0] is None:
+                sys.exit(SpecError.exit_code)
+
+
+def tell_again(workspace: Workspace) -> None:
+    """At the end of a run for all packages: which were not in it."""
+    if workspace.broken:
+        sys.stderr.write(f"error: left out, see above: {', '.join(one.shown for one in workspace.broken)}\n")
+
+
 def _load() -> Workspace:
-    """The workspace of the current folder (doit has moved to dodo.py's). A user's mistake ends doit plainly."""
+    """The workspace of the current folder (doit has moved to dodo.py's). A user's mistake ends doit plainly.
+
+    Arguments such as ``push:diabetes`` name packages: then the others are not spoken of.
+    """
+    named = {name for argument in sys.argv[1:] if (name := argument.partition(":")[2])}
     try:
-        return load(Path.cwd())
+        workspace = load(Path.cwd())
+        wanted = [problem for one in workspace.broken if one.name in named for problem in one.problems]
+        if wanted:
+            raise SpecError(wanted)
     except MlpkgError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    if not named:
+        sys.stderr.write(workspace.told())
+    return workspace
 
 
 _loaded: list[Workspace] = []
@@ -190,6 +218,6 @@ DOIT_CONFIG = {
     "backend": "sqlite3",
     "dep_file": ".doit.sqlite",
     "check_file_uptodate": Checker,
-    "reporter": StepReporter,
+    "reporter": WorkspaceReporter,
     "verbosity": 2,
 }

@@ -14,8 +14,8 @@ from doit.reporter import ConsoleReporter
 from mlpkg.errors import MlpkgError, Problem, SpecError
 from mlpkg.progress import size_text
 from mlpkg.spec.workspace import Package
-from mlpkg.steps import look
-from mlpkg.steps.pipeline import step_named, steps_of
+from mlpkg.steps import lock, look
+from mlpkg.steps.pipeline import STEPS, step_named, steps_of
 from mlpkg.store.runlock import hold_workspace
 from mlpkg.tasks.workers import watch_workers
 
@@ -29,6 +29,7 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
         super().__init__(outstream, options)
         self.reports: list[dict[str, Any]] = []
         self.errors: list[str] = []
+        self.is_for_all = False
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """The run begins: one at a time; SIGTERM ends it as Ctrl-C does (doit would lose its state).
@@ -36,6 +37,7 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
         Files that cannot work end the run here, before any work; so does a model that nobody makes.
         """
         super().initialize(tasks, selected_tasks)
+        self.is_for_all = not _reached(tasks, selected_tasks).isdisjoint(step.NAME for step in STEPS)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             hold_workspace(Path.cwd())
@@ -117,39 +119,63 @@ def _step_of(task: Any) -> tuple[str, Package] | None:
     return None
 
 
+def _reached(tasks: Mapping[str, Any], selected: list[str]) -> set[str]:
+    """The selected tasks and all that they wait for."""
+    pending, seen = list(selected), set[str]()
+    while pending:
+        name = pending.pop()
+        if name not in seen and name in tasks:
+            seen.add(name)
+            pending += tasks[name].task_dep
+    return seen
+
+
 def _refusals(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[Problem]:
-    """What is wrong with the files of the selected packages that have something to build.
+    """What is wrong with the files of the selected packages that have something to lock or build.
 
     Asked before anything runs: a training task may take hours, and must not be followed by a syntax error.
     """
     packages: dict[str, Package] = {}
-    pending, seen = list(selected), set[str]()
-    while pending:
-        name = pending.pop()
-        if name in seen or name not in tasks:
-            continue
-        seen.add(name)
-        pending += tasks[name].task_dep
+    built: set[str] = set()
+    for name in sorted(_reached(tasks, selected)):
         step = _step_of(tasks[name])
-        if step and step_named(step[0]).reads(step[1]):
+        read = step_named(step[0]).reads(step[1]) if step else ()
+        if step and (read or step[0] == lock.NAME):
             packages[step[1].name] = step[1]
-    stale = [
-        package
-        for package in packages.values()
-        if not all(look.look_ahead(name, package) for name in _reading(package))
-    ]
+            built |= {step[1].name} if step[0] != lock.NAME else set()
+    unlocked = {name for name, package in packages.items() if not look.look_ahead(lock.NAME, package)}
+    stale = unlocked | {
+        name
+        for name in built
+        if not all(look.look_ahead(step, packages[name]) for step in _reading(packages[name]))
+    }
     if not stale:
         return
-    from mlpkg.spec.disk import check_files  # noqa: PLC0415 - only where something will be built
+    from mlpkg.spec.disk import check_files, check_settings  # noqa: PLC0415 - only where something will be done
 
     targets = [target for target, _ in _others_targets(tasks)]
-    for package in stale:
-        yield from check_files(
-            package.spec,
-            package.folder,
-            shown=package.shown,
-            made_by_tasks=lambda path: any(target == path or path in target.parents for target in targets),
-        )
+
+    def is_made(path: Path) -> bool:
+        return any(target == path or path in target.parents for target in targets)
+
+    for name in sorted(stale):
+        package = packages[name]
+        if name == min(unlocked, default=""):  # mlpkg.toml is the same for all
+            yield from check_settings(package.settings, package.root, made_by_tasks=is_made)
+        may_wait = is_made if name in built else lambda _: True
+        yield from check_files(package.spec, package.folder, shown=package.shown, made_by_tasks=may_wait)
+        if name in unlocked:
+            yield from _requirement_refusals(package)
+
+
+def _requirement_refusals(package: Package) -> tuple[Problem, ...]:
+    """What is wrong with a requirements file that is there; whether it must be is said with the other files."""
+    path = package.folder / (package.spec.environment.requirements or "")
+    if not path.is_file():
+        return ()
+    from mlpkg.wheels.requirements import requirement_problems  # noqa: PLC0415 - only where something is locked
+
+    return requirement_problems(path, folder=package.folder, shown=package.relative(package.folder))
 
 
 def _reading(package: Package) -> list[str]:

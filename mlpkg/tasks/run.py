@@ -20,7 +20,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from doit.loader import get_module
 
-from mlpkg.errors import UsageError
+from mlpkg.errors import SpecError, UsageError
 from mlpkg.plan import resources
 from mlpkg.spec.workspace import Workspace, load
 from mlpkg.steps import lock
@@ -45,18 +45,21 @@ class Outcome:
 def drive(  # noqa: PLR0913 - the verbs' options
     root: Path, step: str, names: tuple[str, ...], *, jobs: int, upgrade: bool, quiet: bool
 ) -> Outcome:
-    """Run one step, and those before it, for some packages (none: all).
+    """Run one step, and those before it, for some packages. None: all that are sound; broken ones end it with 2.
 
     Raises SpecError, UsageError before anything runs; SystemExit when dodo.py does.
     """
     os.chdir(root)
     workspace = load(root)
-    packages = tuple(workspace.package(name) for name in names) or workspace.packages
+    packages = workspace.chosen(names)
     if not packages:
-        raise UsageError(
-            f"no packages in {root}", hint="a package is a folder with package.toml; see mlpkg.toml"
-        )
+        raise SpecError(workspace.problems)
     outcome = Outcome()
+    if not names:
+        sys.stderr.write(workspace.told())
+        if workspace.broken:
+            outcome.exit_code = SpecError.exit_code
+            outcome.errors.append(str(SpecError(workspace.problems)))
     namespace = _namespace(root, workspace)
     if upgrade:
         chosen = frozenset(package.name for package in packages)
@@ -81,6 +84,8 @@ def drive(  # noqa: PLR0913 - the verbs' options
     if not outcome.exit_code and code:
         # doit's own: 1 a task failed, 2 a task broke, 3 it could not start (which is no user's mistake here).
         outcome.exit_code = 1 if code in (1, 2) else 3
+    if not names:
+        tasks.tell_again(workspace)
     return outcome
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from mlpkg import names
 from mlpkg.digest import parse_digest
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Wheel
@@ -26,6 +27,16 @@ def heavy(wheel: Wheel) -> bool:
     return wheel.size >= HEAVY
 
 
+MOST_HEAVY = 64
+"""Heavy wheels with a layer of their own: an image has room for 120 layers (`mlpkg.plan.plan.MAX_LAYERS`)."""
+
+
+def own_layers(wheels: Iterable[Wheel]) -> frozenset[str]:
+    """Names of the wheels that have a layer of their own: the heavy ones, the largest where they are too many."""
+    found = sorted((wheel for wheel in wheels if heavy(wheel)), key=lambda wheel: (-wheel.size, wheel.name))
+    return frozenset(wheel.name for wheel in found[:MOST_HEAVY])
+
+
 def checked_wheel(wheel: Wheel) -> Wheel:
     """A wheel whose parts are fit to stand in a requirements file. Raises LockError."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415
@@ -36,7 +47,7 @@ def checked_wheel(wheel: Wheel) -> Wheel:
         parse_digest(wheel.digest)
     except (InvalidVersion, ValueError) as error:
         raise LockError(f"the lock misstates {wheel.name!r}: {error}", hint="run mlpkg lock") from error
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", wheel.name) or canonicalize_name(wheel.name) != wheel.name:
+    if not re.fullmatch(names.PYTHON_PACKAGE, wheel.name) or canonicalize_name(wheel.name) != wheel.name:
         raise LockError(
             f"the lock has a name that is no normalised one: {wheel.name!r}", hint="run mlpkg lock"
         )

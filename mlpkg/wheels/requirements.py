@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlpkg.digest import Digest, parse_digest
-from mlpkg.errors import LockError
+from mlpkg.errors import LockError, Problem
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+LARGEST = 16 << 20
+"""Bytes of a requirements file; more is a mistake."""
 
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -55,38 +60,62 @@ def read_requirements(
     *,
     folder: Path,
     environment: Mapping[str, str] | None = None,
+    shown: str = "",
 ) -> Requirements:
-    """Read a requirements file (or lines of one) of the package in `folder`.
+    """Read a requirements file (or lines of one) of the package in `folder`, which messages call `shown`.
 
     ``${NAME}`` is replaced from `environment` (default: the process's), as pip does. Raises LockError
     with all that is wrong: a file outside `folder`, requirements that are paths, addresses or version
     control, options that wheels cannot honour, and lines that are no requirement.
     """
-    reader = _Reader(folder.resolve(), os.environ if environment is None else environment)
-    if isinstance(source, Path):
-        reader.include(folder / source, "--requirement", "")
-    elif source:
-        reader.take_all(source, folder / "requirements", "--requirement")
+    reader = _read(source, folder, environment, shown)
     if reader.problems:
         count = "1 problem" if len(reader.problems) == 1 else f"{len(reader.problems)} problems"
         raise LockError(
-            "\n".join([f"{count} in the requirements:", *(f"  {text}" for text in reader.problems)])
+            "\n".join([f"{count} in the requirements:", *(f"  {problem}" for problem in reader.problems)])
         )
     return reader.result()
 
 
-def requirement_inputs(path: Path, *, folder: Path) -> tuple[Path, ...]:
+def requirement_problems(path: Path, *, folder: Path, shown: str) -> tuple[Problem, ...]:
+    """All that is wrong with a requirements file and those it includes, each with its file and line."""
+    return tuple(_read(path, folder, None, shown).problems)
+
+
+def requirement_inputs(path: Path, *, folder: Path, shown: str = "") -> tuple[Path, ...]:
     """The requirements file and all files it includes: what a lock was made from. Raises LockError."""
-    return read_requirements(path, folder=folder).files
+    return read_requirements(path, folder=folder, shown=shown).files
+
+
+def _read(
+    source: Path | Sequence[str] | None, folder: Path, environment: Mapping[str, str] | None, shown: str
+) -> _Reader:
+    reader = _Reader(folder.resolve(), os.environ if environment is None else environment, shown)
+    if isinstance(source, Path):
+        reader.include(folder / source, "--requirement", None)
+    elif source:
+        reader.take_all(source, reader.folder / "requirements", "--requirement")
+    return reader
+
+
+class _Place(NamedTuple):
+    """A line of a file, as messages show it."""
+
+    file: str
+    line: int | None = None
+
+    def problem(self, message: str) -> Problem:
+        return Problem(self.file, "", message, line=self.line)
 
 
 class _Reader:
     """Gathers over several files what one `Requirements` will hold."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], name: str) -> None:
         self.folder = folder
+        self.name = name
         self.environment = environment
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.seen: dict[tuple[Path, str], None] = {}
         self.lines: dict[str, list[str]] = {"--requirement": [], "--constraint": []}
         self.hashes: dict[str, set[Digest]] = {}
@@ -107,37 +136,39 @@ class _Reader:
             prereleases="--pre" in options,
         )
 
-    def include(self, path: Path, kind: str, where: str) -> None:
+    def include(self, path: Path, kind: str, where: _Place | None) -> None:
         path = path.resolve()
         if (path, kind) in self.seen:
             return
+        place = where or _Place(self.shown(path))
         if not path.is_relative_to(self.folder):
-            self.problems.append(f"{where or path.name}: lies outside the package's folder; move it inside")
+            self.problems.append(place.problem("lies outside the package's folder; move it inside"))
             return
         try:
-            lines = _decoded(path.read_bytes()).splitlines()
+            lines = _decoded(_bounded(path)).splitlines()
         except OSError as error:
-            shown = where or self.shown(path)
-            self.problems.append(f"{shown}: {self.shown(path)} cannot be read: {error.strerror}")
+            self.problems.append(place.problem(f"{self.shown(path)} cannot be read: {error.strerror}"))
         except UnicodeError:
-            self.problems.append(f"{self.shown(path)}: not a text in UTF-8; save it as UTF-8")
+            self.problems.append(_Place(self.shown(path)).problem("not a text in UTF-8; save it as UTF-8"))
         else:
             self.seen[path, kind] = None
             self.take_all(lines, path, kind)
 
     def shown(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.name
+        if not path.is_relative_to(self.folder):
+            return path.name
+        return str(PurePosixPath(self.name, path.relative_to(self.folder).as_posix()))
 
     def take_all(self, lines: Sequence[str], path: Path, kind: str) -> None:
         for number, line in _logical_lines(lines):
             text = _VARIABLE.sub(lambda found: self.environment.get(found[1], found[0]), line)
-            where = f"{self.shown(path)}:{number}"
+            where = _Place(self.shown(path), number)
             if text.startswith("-"):
                 self.take_option(text, path, where)
             else:
                 self.take_requirement(text, kind, where)
 
-    def take_option(self, text: str, path: Path, where: str) -> None:
+    def take_option(self, text: str, path: Path, where: _Place) -> None:
         name, _, value = (
             text.partition("=")
             if text.startswith("--") and "=" in text.split(maxsplit=1)[0]
@@ -155,40 +186,42 @@ class _Reader:
         elif name in ("--index-url", "--extra-index-url", "--trusted-host", "--no-index", "--pre"):
             self.options.setdefault(name, []).append(value)
         elif name == "--editable":
-            self.problems.append(f"{where}: an editable requirement cannot ship; {_SHIP}")
+            self.problems.append(where.problem(f"an editable requirement cannot ship; {_SHIP}"))
         elif name not in _HARMLESS:
-            self.problems.append(f"{where}: the option {name} is not supported; remove it")
+            self.problems.append(where.problem(f"the option {name} is not supported; remove it"))
 
-    def take_include(self, name: str, value: str, path: Path, where: str) -> None:
+    def take_include(self, name: str, value: str, path: Path, where: _Place) -> None:
         if "://" in value:
             self.problems.append(
-                f"{where}: {name} from an address is not locked; copy the file beside this one"
+                where.problem(f"{name} from an address is not locked; copy the file beside this one")
             )
         else:
             self.include(path.parent / value, name, where)
 
-    def take_requirement(self, text: str, kind: str, where: str) -> None:
+    def take_requirement(self, text: str, kind: str, where: _Place) -> None:
         from packaging.requirements import InvalidRequirement  # noqa: PLC0415
         from packaging.utils import canonicalize_name  # noqa: PLC0415
 
         hashes = _HASH.findall(text)
         bare = _HASH.sub("", text).strip()
         if reason := _unlockable(bare):
-            self.problems.append(f"{where}: {reason}; {_SHIP}")
+            self.problems.append(where.problem(f"{reason}; {_SHIP}"))
             return
         try:
             requirement = _parsed(bare)
         except InvalidRequirement as error:
-            self.problems.append(f"{where}: {bare!r} is not a requirement: {str(error).splitlines()[0]}")
+            self.problems.append(
+                where.problem(f"{bare!r} is not a requirement: {str(error).splitlines()[0]}")
+            )
             return
         if requirement.url:
-            self.problems.append(f"{where}: {requirement.name} is given by an address or path; {_SHIP}")
+            self.problems.append(where.problem(f"{requirement.name} is given by an address or path; {_SHIP}"))
             return
         self.lines[kind].append(str(requirement))
         allowed = [digest for value in hashes if (digest := _sha256(value))]
         if hashes and not allowed:
             self.problems.append(
-                f"{where}: {requirement.name} has no sha256 hash; add one or remove the others"
+                where.problem(f"{requirement.name} has no sha256 hash; add one or remove the others")
             )
         if allowed:
             self.hashes.setdefault(canonicalize_name(requirement.name), set()).update(allowed)
@@ -224,6 +257,17 @@ def _sha256(value: str) -> Digest | None:
         return parse_digest(value.lower())
     except ValueError:
         return None
+
+
+def _bounded(path: Path) -> bytes:
+    """A regular file's bytes. Raises OSError, also for a pipe, a device, and more than `LARGEST` bytes."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST} bytes")
+    return data
 
 
 def _decoded(data: bytes) -> str:

@@ -56,7 +56,7 @@ class WheelSources:
 
 
 def wheel_sources(
-    settings: spec.Python,
+    settings: spec.PythonTable,
     requirements: Requirements,
     *,
     folder: Path,
@@ -130,7 +130,7 @@ def _link(item: str) -> str:
 
 
 def _ca_file(
-    settings: spec.Python,
+    settings: spec.PythonTable,
     folder: Path,
     variables: Mapping[str, str],
     pip: Mapping[str, str],

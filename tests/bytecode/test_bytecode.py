@@ -20,7 +20,7 @@ from mlpkg.bytecode.compiled import is_compiled
 from mlpkg.digest import sha256
 from mlpkg.errors import LockError, MlpkgError, Unreachable
 from mlpkg.layer import Bytes, Content, Entry, SourceFile, tar_stream
-from mlpkg.spec.model import Debian
+from mlpkg.spec.model import DebianTable
 
 MACHINES = {"x86_64": ("amd64", "arm64"), "aarch64": ("arm64", "amd64")}
 OWN, OTHER = (f"linux/{name}" for name in MACHINES.get(platform.machine(), ("amd64", "arm64")))
@@ -45,7 +45,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     suite: str = request.param
     folder = tmp_path_factory.mktemp(f"bytecode-{suite}")
     try:
-        mirrors = debian.choose_mirrors(Debian())
+        mirrors = debian.choose_mirrors(DebianTable())
         index = debian.load_index(mirrors, suite, OWN.removeprefix("linux/"), folder / "debs")
     except (LockError, Unreachable) as error:
         if os.environ.get("CI"):

@@ -11,7 +11,7 @@ from mlpkg.debian.apt import parse_deb822, parse_logins, parse_one_line, parse_s
 from mlpkg.debian.transfer import http_settings
 from mlpkg.errors import LockError
 from mlpkg.http.address import url_origin
-from mlpkg.spec.model import Debian
+from mlpkg.spec.model import DebianTable
 
 SOURCES = """\
 # the machine's own
@@ -102,7 +102,7 @@ def test_logins() -> None:
 
 def test_the_machines_apt_is_the_default(tmp_path: Path) -> None:
     root = machine(tmp_path, sources_dot_list_dot_d__debian_dot_sources=SOURCES)
-    mirrors = choose_mirrors(Debian(), root=root, environ={})
+    mirrors = choose_mirrors(DebianTable(), root=root, environ={})
     assert mirrors.main == "http://mirror.example/debian"
     assert mirrors.security == "http://mirror.example/debian-security"
     assert [keyring.data for keyring in mirrors.keyrings] == [b"key"]
@@ -111,14 +111,14 @@ def test_the_machines_apt_is_the_default(tmp_path: Path) -> None:
 def test_other_peoples_repositories_are_no_debian_mirror(tmp_path: Path) -> None:
     root = machine(tmp_path, sources_dot_list="deb http://cloud.example/apt cloud-sdk-bookworm main\n")
     with pytest.raises(LockError, match="no Debian mirror") as caught:
-        choose_mirrors(Debian(), root=root, environ={})
+        choose_mirrors(DebianTable(), root=root, environ={})
     assert "[debian] mirror" in caught.value.hint
 
 
 def test_settings_win_and_the_security_archive_lies_beside_the_mirror(tmp_path: Path) -> None:
     root = machine(tmp_path, sources_dot_list_dot_d__debian_dot_sources=SOURCES)
     (tmp_path / "keys.asc").write_bytes(b"mine")
-    settings = Debian(mirror="http://closed.example/debian/", keyring="keys.asc")
+    settings = DebianTable(mirror="http://closed.example/debian/", keyring="keys.asc")
     mirrors = choose_mirrors(settings, folder=tmp_path, root=root, environ={})
     assert (mirrors.main, mirrors.security) == (
         "http://closed.example/debian",
@@ -130,7 +130,9 @@ def test_settings_win_and_the_security_archive_lies_beside_the_mirror(tmp_path: 
 
 def test_a_snapshot_is_put_into_the_addresses(tmp_path: Path) -> None:
     root = machine(tmp_path, trusted_dot_gpg_dot_d__a_dot_asc="key")
-    settings = Debian(mirror="http://snap.example/archive/debian/{snapshot}", snapshot="20260901T000000Z")
+    settings = DebianTable(
+        mirror="http://snap.example/archive/debian/{snapshot}", snapshot="20260901T000000Z"
+    )
     mirrors = choose_mirrors(settings, root=root, environ={})
     assert mirrors.main == "http://snap.example/archive/debian/20260901T000000Z"
 
@@ -138,14 +140,14 @@ def test_a_snapshot_is_put_into_the_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        Debian(mirror="http://snap.example/{snapshot}"),
-        Debian(mirror="http://snap.example/debian", snapshot="20260901T000000Z"),
-        Debian(mirror="ftp://old.example/debian"),
-        Debian(mirror="http:///debian"),
-        Debian(mirror="http://mirror.example/debian", keyring="absent.gpg"),
+        DebianTable(mirror="http://snap.example/{snapshot}"),
+        DebianTable(mirror="http://snap.example/debian", snapshot="20260901T000000Z"),
+        DebianTable(mirror="ftp://old.example/debian"),
+        DebianTable(mirror="http:///debian"),
+        DebianTable(mirror="http://mirror.example/debian", keyring="absent.gpg"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: Debian, tmp_path: Path) -> None:
+def test_settings_that_cannot_work_are_refused(settings: DebianTable, tmp_path: Path) -> None:
     root = machine(tmp_path, trusted_dot_gpg_dot_d__a_dot_asc="key")
     with pytest.raises(LockError):
         choose_mirrors(settings, folder=tmp_path, root=root, environ={})
@@ -153,17 +155,17 @@ def test_settings_that_cannot_work_are_refused(settings: Debian, tmp_path: Path)
 
 def test_without_any_keyring_nothing_is_believed(tmp_path: Path) -> None:
     with pytest.raises(LockError, match="no keyring"):
-        choose_mirrors(Debian(mirror="http://mirror.example/debian"), root=tmp_path, environ={})
+        choose_mirrors(DebianTable(mirror="http://mirror.example/debian"), root=tmp_path, environ={})
 
 
 def test_user_and_password_never_show(tmp_path: Path) -> None:
     root = machine(tmp_path, trusted_dot_gpg_dot_d__a_dot_asc="key")
-    settings = Debian(mirror="https://me:s3cr%65t@mirror.example:8443/debian")
+    settings = DebianTable(mirror="https://me:s3cr%65t@mirror.example:8443/debian")
     mirrors = choose_mirrors(settings, root=root, environ={"http_proxy": "http://u:s3cret@proxy.example:1"})
     assert mirrors.main == "https://mirror.example:8443/debian"
     assert mirrors.logins[0].password == "s3cret"
     assert "s3cr" not in repr(mirrors)
-    bad = Debian(mirror="ftp://me:s3cret@mirror.example/debian")
+    bad = DebianTable(mirror="ftp://me:s3cret@mirror.example/debian")
     with pytest.raises(LockError) as caught:
         choose_mirrors(bad, root=root, environ={})
     assert "s3cret" not in str(caught.value)
@@ -173,7 +175,7 @@ def test_proxies_by_scheme_and_host(tmp_path: Path) -> None:
     conf = 'Acquire::http::Proxy "http://apt.example:3128";\nAcquire::http::Proxy::near.example "DIRECT";\n'
     root = machine(tmp_path, apt_dot_conf_dot_d__proxy=conf, trusted_dot_gpg_dot_d__a_dot_asc="key")
     environ = {"http_proxy": "http://env.example:1", "no_proxy": "localhost,.intern.example"}
-    mirrors = choose_mirrors(Debian(mirror="http://far.example/debian"), root=root, environ=environ)
+    mirrors = choose_mirrors(DebianTable(mirror="http://far.example/debian"), root=root, environ=environ)
     proxy_for = http_settings(mirrors).proxy_for
     assert proxy_for(url_origin("http://far.example/debian")) == "http://apt.example:3128"
     assert proxy_for(url_origin("https://far.example/debian")) == "http://apt.example:3128"

@@ -21,7 +21,7 @@ from mlpkg.digest import Digest, sha256
 from mlpkg.errors import LockError, Unreachable
 from mlpkg.layer import tar_stream
 from mlpkg.lockfile import Deb
-from mlpkg.spec.model import Debian
+from mlpkg.spec.model import DebianTable
 
 PROGRAM = """
 import asyncio, bz2, ctypes, dbm.ndbm, decimal, hashlib, json, lzma, multiprocessing, os, pwd, readline, socket
@@ -61,7 +61,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     suite: str = request.param
     folder = tmp_path_factory.mktemp(suite)
     try:
-        mirrors = debian.choose_mirrors(Debian())
+        mirrors = debian.choose_mirrors(DebianTable())
         index = debian.load_index(mirrors, suite, "amd64", folder / "cache")
     except (LockError, Unreachable) as error:
         if os.environ.get("CI"):

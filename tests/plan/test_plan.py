@@ -1,6 +1,6 @@
 """The plan is pure: values in, one text out. The golden files are what users and builders see.
 
-After a wanted change: ``MLPKG_UPDATE_GOLDEN=1 pytest tests/test_plan.py``, read the diff, and move
+After a wanted change: ``MLPKG_UPDATE_GOLDEN=1 pytest tests/plan/test_plan.py``, read the diff, and move
 `mlpkg.formats.PLAN` where old plans would now give another image.
 """
 
@@ -21,12 +21,12 @@ from mlpkg.lockfile import Deb, LockedLayer, PackageLock, Wheel
 from mlpkg.plan import plan, render
 from mlpkg.plan.resources import templates
 from mlpkg.spec.listing import LARGE, Snapshot, SourceEntry
-from mlpkg.spec.model import Entry, Environment, Image, Model, Package, PackageSpec, Server
+from mlpkg.spec.model import Entry, Environment, Image, Model, PackageSpec, PackageTable, Server
 
 GOLDEN = Path(__file__).parent / "golden"
 
 DIABETES = PackageSpec(
-    package=Package(
+    package=PackageTable(
         name="team/diabetes", version="1.2.0", description='Says "hello" for $5', tags=("latest",)
     ),
     models=(
@@ -170,17 +170,87 @@ def test_the_users_variables_win(planned: plan.BuildPlan) -> None:
     ],
 )
 def test_tags(version: str | None, tags: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    spec = replace(DIABETES, package=Package(name="p", version=version, tags=tags))
+    spec = replace(DIABETES, package=PackageTable(name="p", version=version, tags=tags))
     assert plan.plan(spec, LOCK, SNAPSHOT).tags == expected
 
 
-def test_a_model_of_very_many_large_files_stays_below_the_engines_limit() -> None:
-    shards = tuple(SourceEntry(f"{number:04}.bin", LARGE) for number in range(300))
-    spec = replace(DIABETES, models=DIABETES.models[1:])
-    snapshot = replace(SNAPSHOT, models=(shards,), model_is_folder=(True,))
-    planned = plan.plan(spec, LOCK, snapshot)
+def many(count: int, *, locked: int = 4, large: int = 0, without: int = -1) -> plan.BuildPlan:
+    """A plan of so many models of one small file each, one of which has `large` files beside it."""
+    models = tuple(
+        Model(name=f"m{number:03}", path=f"m/{number}") for number in range(count) if number != without
+    )
+    shards = tuple(SourceEntry(f"shard-{number:03}", LARGE) for number in range(large))
+    entries = (SourceEntry("a.bin", 1),)
+    trees = tuple((*entries, *shards) if number == 0 else entries for number in range(len(models)))
+    own = tuple(
+        LockedLayer(f"wheel:w{number:03}", sha256(b"%d" % number), 9, "f")
+        for number in range(locked - len(LOCK.layers))
+    )
+    return plan.plan(
+        replace(DIABETES, models=models),
+        replace(LOCK, layers=(*LOCK.layers, *own)),
+        replace(SNAPSHOT, models=trees, model_is_folder=(True,) * len(models)),
+    )
+
+
+def model_files(planned: plan.BuildPlan) -> list[str]:
+    models = [layer for layer in planned.layers if layer.name.startswith("model")]
+    return [file.path for layer in models for file in layer.files]
+
+
+@pytest.mark.parametrize("count", [1, 2, 113, 114, 115, 300, 1000])
+@pytest.mark.parametrize("large", [0, 1, 60, 113, 300])
+@pytest.mark.parametrize("locked", [4, 68, 110, 116])
+def test_any_number_of_models_stays_below_the_engines_limit(count: int, large: int, locked: int) -> None:
+    planned = many(count, large=large, locked=locked)
     assert len(planned.layers) <= plan.MAX_LAYERS
-    assert sum(len(layer.files) for layer in planned.layers if layer.name.startswith("model:")) == 300
+    assert len({layer.name for layer in planned.layers}) == len(planned.layers)
+    files = model_files(planned)
+    assert len(files) == len(set(files)) == count + large
+    assert planned == many(count, large=large, locked=locked)
+
+
+def test_each_model_has_a_layer_where_there_is_room() -> None:
+    assert len(many(114).layers) == plan.MAX_LAYERS
+    assert [layer.name for layer in many(114).layers][5:8] == ["model:m000:1", "model:m001:1", "model:m002:1"]
+
+
+def test_a_layer_with_several_models_is_named_plainly() -> None:
+    shared = [layer for layer in many(300).layers if layer.name.startswith("models:")]
+    assert len(shared) > 40
+    assert [layer.name for layer in shared] == sorted(layer.name for layer in shared)
+    assert shared[0].name == "models:000"
+    first = shared[0].files[0].path.split("/")[3]
+    assert shared[0].comment.startswith(f"model {first} version 1, model ")
+    large = [layer for layer in many(3, large=300).layers if layer.name.startswith("models-large:")]
+    assert large[0].comment.startswith("model m000: shard-")
+    assert all(len(layer.comment) < 200 for layer in (*shared, *large))
+
+
+def test_one_model_less_moves_one_layer() -> None:
+    before, after = many(300), many(300, without=150)
+    moved = {layer.name for layer in before.layers} ^ {layer.name for layer in after.layers}
+    known = {layer.name: layer for layer in after.layers}
+    moved |= {layer.name for layer in before.layers if known.get(layer.name) != layer}
+    assert len(moved) <= 2
+
+
+def test_one_heavy_wheel_more_moves_no_model() -> None:
+    before, after = many(300), many(300, locked=5)
+    assert model_files(before) == model_files(after)
+
+
+def test_a_lock_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(MlpkgError, match="the lock has 119 layers") as caught:
+        many(1, locked=119)
+    assert "mlpkg lock --upgrade team/diabetes" in caught.value.hint
+
+
+def test_two_versions_of_one_model_both_show() -> None:
+    models = tuple(Model(name="m", path=f"m/{version}", version=version) for version in (10, 2, 1))
+    snapshot = replace(SNAPSHOT, models=((SourceEntry("a", 1),),) * 3, model_is_folder=(True,) * 3)
+    labels = dict(plan.plan(replace(DIABETES, models=models), LOCK, snapshot).config.labels)
+    assert labels["org.mlpkg.model.m"] == "1,2,10"
 
 
 def test_two_files_in_one_place_are_refused() -> None:
@@ -192,7 +262,7 @@ def test_two_files_in_one_place_are_refused() -> None:
 
 def test_a_custom_server_gets_neither_runtime_nor_health_check() -> None:
     spec = PackageSpec(
-        package=Package(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
+        package=PackageTable(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
     )
     planned = plan.plan(spec, replace(LOCK, wheels=(), layers=LOCK.layers[:2]), Snapshot())
     assert [layer.name for layer in planned.layers] == ["base", "system"]

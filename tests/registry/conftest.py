@@ -10,7 +10,7 @@ import pytest
 from mlpkg import engine
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import container
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 from tests.ports import free_port
 
 from .source import BinarySource
@@ -48,20 +48,20 @@ def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def process_settings(no_engine: None, port: int) -> Iterator[Registry]:
+def process_settings(no_engine: None, port: int) -> Iterator[RegistryTable]:
     """Settings of a registry that runs as a process and is stopped afterwards."""
-    settings = Registry(port=port)
+    settings = RegistryTable(port=port)
     yield settings
     registry.down(settings)
 
 
 @pytest.fixture
-def container_settings(port: int) -> Iterator[Registry]:
+def container_settings(port: int) -> Iterator[RegistryTable]:
     """Settings of a registry that runs as a container; it and its volumes are removed afterwards."""
     reason = engine.available()
     if reason:
         pytest.skip(reason)
-    settings = Registry(port=port)
+    settings = RegistryTable(port=port)
     yield settings
     registry.down(settings)
     engine.remove(container.container_name(port))

@@ -14,7 +14,7 @@ from mlpkg import engine
 from mlpkg.errors import UsageError
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import container, probe, state
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 from .asking import ask, push_blob, quiet
 from .source import BinarySource
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.docker
 
 
 def test_up_answers_only_with_the_credentials(
-    container_settings: Registry, registry_source: BinarySource
+    container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     endpoint = registry.up(container_settings, registry_source, notify=quiet)
     assert ask(endpoint, "GET", "/v2/")[0] == 200
@@ -37,7 +37,7 @@ def test_up_answers_only_with_the_credentials(
 
 
 def test_it_is_confined_and_holds_no_secret(
-    container_settings: Registry, registry_source: BinarySource
+    container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     endpoint = registry.up(container_settings, registry_source, notify=quiet)
     push_blob(endpoint, b"weights")
@@ -57,7 +57,7 @@ def test_it_is_confined_and_holds_no_secret(
 
 
 def test_data_and_identity_outlive_the_container(
-    container_settings: Registry, registry_source: BinarySource
+    container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     blob = push_blob(first, b"weights")
@@ -73,12 +73,12 @@ def test_data_and_identity_outlive_the_container(
 
 
 def test_a_running_registry_is_confirmed_without_the_engine(
-    container_settings: Registry, registry_source: BinarySource, state_home: Path
+    container_settings: RegistryTable, registry_source: BinarySource, state_home: Path
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     code = (
-        "import sys; from mlpkg.registry import bundled as registry; from mlpkg.spec.model import Registry; "
-        f"print(registry.up(Registry(port={container_settings.port}), None, notify=print).instance, "
+        "import sys; from mlpkg.registry import bundled as registry; from mlpkg.spec.model import RegistryTable; "
+        f"print(registry.up(RegistryTable(port={container_settings.port}), None, notify=print).instance, "
         "'docker' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -86,7 +86,7 @@ def test_a_running_registry_is_confirmed_without_the_engine(
 
 
 def test_a_stopped_container_is_started_again(
-    container_settings: Registry, registry_source: BinarySource
+    container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     engine.stop(container.container_name(container_settings.port))
@@ -96,7 +96,7 @@ def test_a_stopped_container_is_started_again(
 
 
 def test_a_removed_volume_is_another_instance(
-    container_settings: Registry, registry_source: BinarySource
+    container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     registry.down(container_settings)
@@ -106,7 +106,9 @@ def test_a_removed_volume_is_another_instance(
     assert registry.known_endpoint(container_settings) == second
 
 
-def test_a_lost_state_file_is_made_again(container_settings: Registry, registry_source: BinarySource) -> None:
+def test_a_lost_state_file_is_made_again(
+    container_settings: RegistryTable, registry_source: BinarySource
+) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     (state.port_path(container_settings.port) / "state.json").write_text("{torn")
     assert registry.known_endpoint(container_settings) is None
@@ -116,7 +118,7 @@ def test_a_lost_state_file_is_made_again(container_settings: Registry, registry_
 
 
 def test_lost_secrets_stop_nothing(
-    container_settings: Registry,
+    container_settings: RegistryTable,
     registry_source: BinarySource,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +132,7 @@ def test_lost_secrets_stop_nothing(
 
 
 def test_a_storage_folder_is_the_same_registry_in_both_ways(
-    container_settings: Registry,
+    container_settings: RegistryTable,
     registry_source: BinarySource,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +154,7 @@ def test_a_storage_folder_is_the_same_registry_in_both_ways(
 
 
 def test_a_change_to_a_process_is_told_and_is_another_instance(
-    container_settings: Registry,
+    container_settings: RegistryTable,
     registry_source: BinarySource,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -172,7 +174,7 @@ def test_a_change_to_a_process_is_told_and_is_another_instance(
 
 
 def test_a_container_that_came_back_first_is_told(
-    container_settings: Registry,
+    container_settings: RegistryTable,
     registry_source: BinarySource,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

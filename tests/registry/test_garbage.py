@@ -6,7 +6,7 @@ import pytest
 
 from mlpkg.errors import MlpkgError
 from mlpkg.registry import bundled as registry
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 from .asking import ask, push_blob, push_image, quiet
 from .source import BinarySource
@@ -19,7 +19,7 @@ from .source import BinarySource
 def test_only_unreferenced_blobs_go(
     settings_fixture: str, request: pytest.FixtureRequest, registry_source: BinarySource
 ) -> None:
-    settings: Registry = request.getfixturevalue(settings_fixture)
+    settings: RegistryTable = request.getfixturevalue(settings_fixture)
     endpoint = registry.up(settings, registry_source, notify=quiet)
     kept, lost = push_image(endpoint), push_blob(endpoint, b"nobody needs this")
     assert ask(endpoint, "HEAD", lost)[0] == 200
@@ -30,7 +30,9 @@ def test_only_unreferenced_blobs_go(
     assert ask(endpoint, "GET", f"/v2/try/manifests/{kept}")[0] == 200
 
 
-def test_untagged_images_go_when_asked(process_settings: Registry, registry_source: BinarySource) -> None:
+def test_untagged_images_go_when_asked(
+    process_settings: RegistryTable, registry_source: BinarySource
+) -> None:
     endpoint = registry.up(process_settings, registry_source, notify=quiet)
     tagged = push_image(endpoint, "new", tag="latest")
     untagged = push_image(endpoint, "old")
@@ -43,7 +45,7 @@ def test_untagged_images_go_when_asked(process_settings: Registry, registry_sour
 
 
 def test_a_failed_collection_leaves_the_registry_running(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     """Distribution 2.8 gives up on a repository that never had a tag when it is to remove the untagged."""
     endpoint = registry.up(process_settings, registry_source, notify=quiet)

@@ -19,7 +19,7 @@ from mlpkg.errors import MlpkgError, UsageError
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import probe, process, state
 from mlpkg.registry.bundled import Endpoint
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 from .asking import ask, push_blob, quiet
 from .source import BinarySource
@@ -29,7 +29,7 @@ def _hang_up(server: socket.socket) -> None:
     server.accept()[0].close()
 
 
-def pid_of(settings: Registry) -> int:
+def pid_of(settings: RegistryTable) -> int:
     known = state.read_state(settings.port)
     assert known
     assert known.pid
@@ -37,7 +37,7 @@ def pid_of(settings: Registry) -> int:
 
 
 def test_up_answers_only_with_the_credentials(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     endpoint = registry.up(process_settings, registry_source, notify=quiet)
     assert ask(endpoint, "GET", "/v2/")[0] == 200
@@ -46,7 +46,7 @@ def test_up_answers_only_with_the_credentials(
     assert registry.known_endpoint(process_settings) == endpoint
 
 
-def test_up_twice_keeps_the_process(process_settings: Registry, registry_source: BinarySource) -> None:
+def test_up_twice_keeps_the_process(process_settings: RegistryTable, registry_source: BinarySource) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     pid = pid_of(process_settings)
     assert registry.up(process_settings, registry_source, notify=quiet) == first
@@ -55,7 +55,7 @@ def test_up_twice_keeps_the_process(process_settings: Registry, registry_source:
 
 
 def test_data_and_identity_outlive_a_restart(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     blob = push_blob(first, b"weights")
@@ -67,7 +67,7 @@ def test_data_and_identity_outlive_a_restart(
 
 
 def test_a_wiped_storage_is_another_instance(
-    process_settings: Registry, registry_source: BinarySource, state_home: Path
+    process_settings: RegistryTable, registry_source: BinarySource, state_home: Path
 ) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     push_blob(first, b"weights")
@@ -78,7 +78,9 @@ def test_a_wiped_storage_is_another_instance(
     assert registry.known_endpoint(process_settings) == second
 
 
-def test_down_stops_exactly_this_process(process_settings: Registry, registry_source: BinarySource) -> None:
+def test_down_stops_exactly_this_process(
+    process_settings: RegistryTable, registry_source: BinarySource
+) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     pid = pid_of(process_settings)
     assert registry.status(process_settings).running
@@ -88,7 +90,7 @@ def test_down_stops_exactly_this_process(process_settings: Registry, registry_so
     assert not registry.down(process_settings)
 
 
-def test_a_recycled_pid_is_not_killed(process_settings: Registry, registry_source: BinarySource) -> None:
+def test_a_recycled_pid_is_not_killed(process_settings: RegistryTable, registry_source: BinarySource) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     registry.down(process_settings)
     known = state.read_state(process_settings.port)
@@ -102,7 +104,7 @@ def test_a_recycled_pid_is_not_killed(process_settings: Registry, registry_sourc
 
 
 def test_a_killed_registry_is_started_again(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     os.kill(pid_of(process_settings), signal.SIGKILL)
@@ -115,7 +117,7 @@ def test_a_killed_registry_is_started_again(
 
 
 def test_a_port_of_another_program_is_refused(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     with socket.create_server(("127.0.0.1", process_settings.port)) as other:
         other.settimeout(10)
@@ -131,7 +133,7 @@ def test_a_port_of_another_program_is_refused(
 
 
 def test_a_registry_of_another_state_folder_is_left_alone(
-    process_settings: Registry,
+    process_settings: RegistryTable,
     registry_source: BinarySource,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -146,7 +148,7 @@ def test_a_registry_of_another_state_folder_is_left_alone(
 
 
 def test_other_settings_than_those_it_runs_with_are_refused(
-    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+    process_settings: RegistryTable, registry_source: BinarySource, tmp_path: Path
 ) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     for other in (
@@ -159,7 +161,7 @@ def test_other_settings_than_those_it_runs_with_are_refused(
 
 
 def test_storage_folder_without_credentials(
-    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+    process_settings: RegistryTable, registry_source: BinarySource, tmp_path: Path
 ) -> None:
     settings = replace(process_settings, storage=str(tmp_path / "data"), auth=False)
     endpoint = registry.up(settings, registry_source, notify=quiet)
@@ -172,7 +174,7 @@ def test_storage_folder_without_credentials(
 
 
 def test_a_registry_that_cannot_start_says_why(
-    process_settings: Registry, registry_source: BinarySource, tmp_path: Path
+    process_settings: RegistryTable, registry_source: BinarySource, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho no disk today >&2\nexit 1\n")
@@ -184,7 +186,7 @@ def test_a_registry_that_cannot_start_says_why(
 
 
 def test_a_registry_that_never_answers_is_stopped_again(
-    process_settings: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_settings: RegistryTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "PATIENCE", 1.0)
     deaf = tmp_path / "deaf"
@@ -196,7 +198,7 @@ def test_a_registry_that_never_answers_is_stopped_again(
 
 
 def test_secrets_are_private_and_in_no_log(
-    process_settings: Registry, registry_source: BinarySource, state_home: Path
+    process_settings: RegistryTable, registry_source: BinarySource, state_home: Path
 ) -> None:
     lines: list[str] = []
     endpoint = registry.up(process_settings, registry_source, notify=lines.append)
@@ -213,14 +215,14 @@ def test_secrets_are_private_and_in_no_log(
 
 
 def test_the_callers_environment_does_not_configure_it(
-    process_settings: Registry, registry_source: BinarySource, monkeypatch: pytest.MonkeyPatch
+    process_settings: RegistryTable, registry_source: BinarySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REGISTRY_HTTP_ADDR", "0.0.0.0:1")
     assert ask(registry.up(process_settings, registry_source, notify=quiet), "GET", "/v2/")[0] == 200
 
 
 def test_a_grown_log_is_cut_while_the_registry_runs(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     folder = state.port_path(process_settings.port)
@@ -232,7 +234,7 @@ def test_a_grown_log_is_cut_while_the_registry_runs(
 
 
 def test_two_starts_at_once_make_one_registry(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     found: list[Endpoint] = []
     threads = [
@@ -251,7 +253,7 @@ def test_two_starts_at_once_make_one_registry(
 
 
 def test_an_interrupted_upload_goes_on_after_a_restart(
-    process_settings: Registry, registry_source: BinarySource
+    process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     """The fixed `http.secret`: without it the session would be unknown (distribution 2.8)."""
     endpoint = registry.up(process_settings, registry_source, notify=quiet)

@@ -7,7 +7,7 @@ import pytest
 from mlpkg import engine
 from mlpkg.errors import MlpkgError
 from mlpkg.registry import bundled as registry
-from mlpkg.spec.model import Registry
+from mlpkg.spec.model import RegistryTable
 
 from .asking import push_image, quiet
 from .source import BinarySource
@@ -15,7 +15,7 @@ from .source import BinarySource
 pytestmark = pytest.mark.docker
 
 
-def test_pull_by_digest(process_settings: Registry, registry_source: BinarySource) -> None:
+def test_pull_by_digest(process_settings: RegistryTable, registry_source: BinarySource) -> None:
     endpoint = registry.up(process_settings, registry_source, notify=quiet)
     reference = f"{endpoint.address}/try@{push_image(endpoint)}"
     assert endpoint.credentials

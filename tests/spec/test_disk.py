@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import tomli
 
-from mlpkg.spec.disk import check_files
-from mlpkg.spec.listing import DEFAULT_IGNORE, list_tree
+from mlpkg.spec.disk import check_files, check_settings
+from mlpkg.spec.listing import list_tree
 from mlpkg.spec.model import Smoke
-from mlpkg.spec.parse import parse_package
+from mlpkg.spec.parse import parse_package, parse_workspace
 from mlpkg.spec.script import Calling, script_findings
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
@@ -102,7 +102,8 @@ def test_links_must_stay_inside(folder: Path, name: str) -> None:
     else:
         path.unlink()
         path.symlink_to("../../outside" if "/" in name else "../outside")
-    assert [text for text in problems(folder) if f'"{name}" leads out of its folder through a link' in text]
+    said = "is a link that leaves the folder" if "/" in name else "leads out of its folder through a link"
+    assert [text for text in problems(folder) if f'"{name}" {said}' in text]
 
 
 def test_links_inside_are_fine(folder: Path) -> None:
@@ -117,7 +118,10 @@ def test_links_to_nothing_and_in_a_circle(folder: Path) -> None:
     (folder / "score.py").unlink()
     (folder / "score.py").symlink_to("score.py")
     found = problems(folder)
-    assert found[0] == 'p/a/package.toml:6: models[0].path: "model/gone" is a link to nothing'
+    assert (
+        found[0]
+        == 'p/a/package.toml:6: models[0].path: "model/gone" is a link to "nowhere", which does not exist'
+    )
     assert len(found) == 2
     assert "score.py" in found[1]
 
@@ -205,13 +209,57 @@ def test_patterns_that_hide_the_script(folder: Path, script: str, ignore: str, e
         assert problem.startswith("p/a/package.toml" + start)
     if not any("is not a pattern" in problem for problem in found):  # what the builder lists decides
         listed = list_tree(
-            folder / "src", ignore=(*DEFAULT_IGNORE, *tomli.loads(text)["entry"]["ignore"]), shown="", key=""
+            folder / "src", ignore=tomli.loads(text)["entry"]["ignore"], place="src", shown="", key=""
         )
-        assert (script in {entry.path for entry in listed}) == (not found)
+        assert (script in {entry.path for entry in listed.entries}) == (not found)
 
 
-def test_patterns_without_a_source_folder_hide_nothing(folder: Path) -> None:
-    assert problems(folder, SPEC.replace('"score.py"', '"score.py"\nignore = ["*.py"]')) == []
+MODEL = SPEC.replace('path = "model"', 'path = "model"\nignore = {}')
+
+
+def test_patterns_of_a_model(folder: Path) -> None:
+    fill(folder, {"model/notes.txt": "", "model/.env": "TOKEN=1"})
+    assert problems(folder, MODEL.format('["*.txt", "!.env"]')) == []
+    text = MODEL.format('["*.txt", "[z-a]"]')
+    assert problems(folder, text) == ['p/a/package.toml:7: models[0].ignore[1]: "[z-a]" is not a pattern']
+    (found,) = problems(folder, MODEL.format('["*"]'))
+    assert found.endswith('"model" is a folder without files')
+
+
+def test_patterns_for_a_model_of_one_file_have_no_effect(folder: Path) -> None:
+    text = MODEL.format('["*.txt"]').replace('"model"', '"model/weights"')
+    (found,) = problems(folder, text)
+    assert found.startswith(
+        'p/a/package.toml:7: models[0].ignore: has no effect: "model/weights" is a file (a file'
+    )
+
+
+def test_a_model_that_has_nothing_but_secrets(folder: Path) -> None:
+    (folder / "model" / "weights").rename(folder / "model" / "server.key")
+    (found,) = problems(folder)
+    assert "is a folder without files, but for what does not ship: model/server.key" in found
+
+
+def test_what_does_not_ship_is_not_examined(folder: Path) -> None:
+    """A socket in .git (its monitor's) or a broken link in node_modules is nobody's mistake."""
+    (folder / "model" / ".git").mkdir()
+    os.mkfifo(folder / "model" / ".git" / "fsmonitor")
+    (folder / "model" / "node_modules").mkdir()
+    (folder / "model" / "node_modules" / "gone").symlink_to("/nowhere")
+    assert problems(folder) == []
+
+
+def test_links_in_a_source_folder_are_seen_before_any_work(folder: Path) -> None:
+    fill(folder, {"src/score.py": SCRIPT, "src/data/a.csv": ""})
+    (folder / "src" / "out").symlink_to("../requirements.txt")
+    (folder / "src" / "latest").symlink_to("data")
+    text = SPEC.replace(
+        'script = "score.py"', 'script = "score.py"\nsource_directory = "src"\nignore = ["data/"]'
+    )
+    assert [found.partition(": ")[2].partition(" (")[0] for found in problems(folder, text)] == [
+        'entry.source_directory: "src/latest" is a link to "data", which does not ship',
+        'entry.source_directory: "src/out" is a link that leaves the folder, to "../requirements.txt"',
+    ]
 
 
 def test_a_problem_of_the_script_stands_in_the_script(folder: Path) -> None:
@@ -320,3 +368,28 @@ def test_newer_syntax_is_left_to_the_newer_python() -> None:
 def test_other_encodings_are_read_as_python_reads_them() -> None:
     source = "# coding: latin-1\n" + "x = 'é'\ndef init(): ...\ndef run(data): ...\n"
     assert script_findings(source.encode("latin-1"), python=(3, 11), calling="plain") == ()
+
+
+def test_files_that_mlpkg_toml_names(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "ca.pem").write_text("x")
+    text = (
+        '[debian]\nkeyring = "folder"\n\n[python]\nca_file = "gone.pem"\n'
+        'find_links = ["folder", "https://wheels.example/", "made", "gone"]\n'
+    )
+    (tmp_path / "mlpkg.toml").write_text(text)
+    settings, _ = parse_workspace(text, shown="mlpkg.toml")
+    assert settings is not None
+    found = check_settings(settings, tmp_path, made_by_tasks=lambda path: path.name == "made")
+    hint = "(paths start at the folder of mlpkg.toml)"
+    assert [str(problem) for problem in found] == [
+        f'mlpkg.toml:2: debian.keyring: "folder" is not a file {hint}',
+        f'mlpkg.toml:5: python.ca_file: "gone.pem" does not exist {hint}',
+        f'mlpkg.toml:6: python.find_links[3]: "gone" is no folder {hint}',
+    ]
+    fine = replace(settings, python=replace(settings.python, ca_file=str(tmp_path / "ca.pem"), find_links=()))
+    fine = replace(fine, debian=replace(fine.debian, keyring=None))
+    assert check_settings(fine, tmp_path, made_by_tasks=lambda _: False) == ()
+    os.mkfifo(tmp_path / "pipe")
+    waits = replace(fine, python=replace(fine.python, ca_file="pipe"))
+    assert len(check_settings(waits, tmp_path, made_by_tasks=lambda _: False)) == 1

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from mlpkg.errors import SpecError
-from mlpkg.spec.listing import DEFAULT_IGNORE, SourceEntry, list_file, list_tree
+from mlpkg.spec.listing import Listing, SourceEntry, list_file, list_tree
 
 
 def names(folder: Path, *ignore: str) -> list[str]:
-    entries = list_tree(folder, ignore=(*DEFAULT_IGNORE, *ignore), shown="package.toml", key="entry")
-    return [entry.path for entry in entries]
+    return [entry.path for entry in listed(folder, *ignore).entries]
+
+
+def listed(folder: Path, *ignore: str) -> Listing:
+    return list_tree(folder, ignore=ignore, place="m", shown="package.toml", key="models[0].path")
 
 
 def fill(folder: Path, *paths: str) -> Path:
@@ -27,8 +30,7 @@ def fill(folder: Path, *paths: str) -> Path:
 def test_sorted_by_path_with_size_and_executable_bit(tmp_path: Path) -> None:
     fill(tmp_path, "b.py", "a/z.py", "a/b/c.py")
     (tmp_path / "b.py").chmod(0o755)
-    entries = list_tree(tmp_path, shown="package.toml", key="entry")
-    assert entries == (
+    assert listed(tmp_path).entries == (
         SourceEntry("a/b/c.py", 8),
         SourceEntry("a/z.py", 6),
         SourceEntry("b.py", 4, is_executable=True),
@@ -47,6 +49,32 @@ def test_what_must_not_ship_does_not(tmp_path: Path) -> None:
         ".netrc",
     )
     assert names(tmp_path) == ["score.py"]
+
+
+def test_what_was_left_out_is_told_by_name(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "weights",
+        ".git/config",
+        ".git/HEAD",
+        ".env",
+        "a/__pycache__/x.pyc",
+        "a/.DS_Store",
+        "a/k.pem",
+    )
+    assert str(listed(tmp_path).left_out) == "m/.env, m/.git/, m/a/k.pem"
+    fill(tmp_path, *(f"keys/{number:03}.key" for number in range(300)), ".aws/credentials")
+    assert listed(tmp_path).left_out.count == 304
+    assert str(listed(tmp_path).left_out) == (
+        "m/.aws/, m/.env, m/.git/, m/a/k.pem, m/keys/000.key and 299 more"
+    )
+    # what the spec itself leaves out is no news; what it takes back ships
+    assert str(listed(tmp_path, "keys/", ".env", "!k.pem").left_out) == "m/.aws/, m/.git/"
+
+
+def test_a_name_cannot_break_the_line(tmp_path: Path) -> None:
+    fill(tmp_path, "a\n\x1b[31m.pem")
+    assert str(listed(tmp_path).left_out) == "m/a\\n\\x1b[31m.pem"
 
 
 def test_patterns_are_those_of_gitignore(tmp_path: Path) -> None:
@@ -70,7 +98,7 @@ def test_patterns_are_those_of_gitignore(tmp_path: Path) -> None:
 def test_a_link_inside_stays_a_link(tmp_path: Path) -> None:
     fill(tmp_path, "real/weights.bin")
     (tmp_path / "current").symlink_to("real")
-    (entry, _) = list_tree(tmp_path, shown="package.toml", key="models[0].path")
+    (entry, _) = listed(tmp_path).entries
     assert entry == SourceEntry("current", 0, target="real")
 
 
@@ -82,11 +110,79 @@ def test_all_that_cannot_ship_is_named_at_once(tmp_path: Path) -> None:
     (inside / "broken").symlink_to("nowhere")
     os.mkfifo(inside / "pipe")
     with pytest.raises(SpecError) as caught:
-        list_tree(inside, shown="package.toml", key="models[0].path")
+        listed(inside)
     text = str(caught.value)
     assert "4 problems" in text
     for word in ("out", "absolute", "broken", "pipe"):
-        assert f"models[0].path: {word} is" in text
+        assert f'models[0].path: "m/{word}" is' in text
+
+
+def test_a_link_to_what_does_not_ship_is_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "old/a.bin", "new/b.bin", "tmp/c.log", ".env", "deep/er/d.bin")
+    links = {
+        "to-ignored": "old/a.bin",
+        "to-ignored-folder": "old",
+        "to-secret": ".env",
+        "to-emptied": "tmp",
+        "through": "alias/b.bin",  # `alias` is ignored itself, what it leads to is not
+        "alias": "new",
+        "fine": "new/b.bin",
+        "fine-folder": "deep",
+        "fine-through": "fine-folder/er/d.bin",
+        "deep/up": "../new",
+        "deep/er/top": "../../new/../deep/er",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(SpecError) as caught:
+        listed(tmp_path, "/old/", "*.log", "/alias")
+    assert [problem.message for problem in caught.value.problems] == [
+        '"m/through" is a link to "alias/b.bin", which does not ship',
+        '"m/to-emptied" is a link to "tmp", which does not ship',
+        '"m/to-ignored" is a link to "old/a.bin", which does not ship',
+        '"m/to-ignored-folder" is a link to "old", which does not ship',
+        '"m/to-secret" is a link to ".env", which does not ship',
+    ]
+    assert all("`ignore`" in problem.hint for problem in caught.value.problems)
+
+
+def test_many_problems_are_bounded(tmp_path: Path) -> None:
+    for number in range(500):
+        (tmp_path / f"gone{number:03}").symlink_to("nowhere")
+    with pytest.raises(SpecError) as caught:
+        listed(tmp_path)
+    assert len(caught.value.problems) == 21
+    assert caught.value.problems[-1].message == "and 480 more like these"
+
+
+def test_a_tree_deeper_than_the_stack(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    for _ in range(1200):
+        folder += "/d"
+        os.mkdir(folder)  # noqa: PTH102 - pathlib recurses
+    Path(f"{folder}/f").write_text("x")
+    assert [len(entry.path) for entry in listed(tmp_path).entries] == [2401]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a/b/f", "ok")
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SpecError, match='"m/a/b" cannot be read: Permission denied'):
+        listed(tmp_path)
+
+
+def test_a_file_that_is_named_ships_whatever_it_is_called(tmp_path: Path) -> None:
+    fill(tmp_path, "server.key")
+    listing = list_file(tmp_path / "server.key", shown="package.toml", key="models[0].path")
+    assert [entry.path for entry in listing.entries] == ["server.key"]
+    assert not listing.left_out.count
 
 
 def test_a_single_file_must_be_one(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,12 +12,21 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlpkg.digest import sha256
 from mlpkg.errors import Problem, SpecError
 from mlpkg.spec import fields
 from mlpkg.spec.fields import NOT_YET, RULES, fields_of
 from mlpkg.spec.lines import key_lines
 from mlpkg.spec.model import Model, PackageSpec, Smoke, WorkspaceSpec
-from mlpkg.spec.parse import LARGEST, load_package, load_workspace, parse_package, parse_workspace
+from mlpkg.spec.parse import (
+    LARGEST,
+    MOST,
+    load_package,
+    load_workspace,
+    name_in,
+    parse_package,
+    parse_workspace,
+)
 from mlpkg.spec.words import key_path, key_text
 
 SPECS = Path(__file__).parent / "specs"
@@ -158,7 +170,9 @@ def test_one_mistake_is_reported_once() -> None:
 def test_loads_files(tmp_path: Path) -> None:
     path = tmp_path / "package.toml"
     path.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
-    assert load_package(path, shown="package.toml").package.name == "a"
+    spec, digest = load_package(path, shown="package.toml")
+    assert spec.package.name == "a"
+    assert digest == sha256(path.read_bytes())
     path = tmp_path / "mlpkg.toml"
     path.write_text("[registry]\nport = 5055\n")
     assert load_workspace(path, shown="mlpkg.toml").registry.port == 5055
@@ -169,7 +183,7 @@ def test_loads_files(tmp_path: Path) -> None:
     [
         (b"[package]\nname = '\xff'\n", "a.toml:2: is not UTF-8 text (save it with the encoding UTF-8)"),
         (b"#" * (LARGEST + 1), "a.toml: is larger than 1048576 bytes (is it the right file?)"),
-        (b"a = " + b"[" * 5000, "a.toml: is nested too deeply"),
+        (b"a = " + b"[" * 5000, "a.toml:1: is nested too deeply"),
         (None, "a.toml: cannot be read: No such file or directory"),
     ],
     ids=["encoding", "size", "depth", "absent"],
@@ -303,7 +317,7 @@ def test_any_text_gives_a_spec_or_problems(text: str) -> None:
         assert (spec is None) == bool(problems)
         last = text.replace("\r\n", "\n").count("\n") + 1
         assert all(problem.line is None or 1 <= problem.line <= last for problem in problems)
-        assert all(str(problem).isprintable() for problem in problems)
+        assert all(line.isprintable() for problem in problems for line in str(problem).splitlines())
 
 
 @settings(max_examples=200, deadline=None)
@@ -320,3 +334,81 @@ def test_every_key_has_a_line(text: str) -> None:
             assert all((key, name) in lines for name in value)
         if isinstance(value, list):
             assert all((key, index) in lines for index in range(len(value)))
+
+
+RAW = st.text(
+    st.sampled_from("[]{}=.,#\\\"' \n\r\t\0\x1b\u2028a0é😀_-+:") | st.characters(exclude_categories=["Cs"]),
+    max_size=60,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.tuples(st.sampled_from(["", LEAST, "[python]\n", "[environment]\n", "[[models]]\n"]), RAW).map("".join)
+)
+def test_any_characters_give_a_spec_or_problems(text: str) -> None:
+    """Harder than the lines above: nearly none is TOML, so that this is about what syntax problems show."""
+    for parse in (parse_package, parse_workspace):
+        spec, problems = parse(text, shown="x.toml")
+        assert (spec is None) == bool(problems)
+        last = text.replace("\r\n", "\n").count("\n") + 1
+        assert all(problem.line is None or 1 <= problem.line <= last for problem in problems)
+        assert all(line.isprintable() for problem in problems for line in str(problem).split("\n"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_spec_or_problems(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "package.toml"
+        path.write_bytes(data)
+        with suppress(SpecError):
+            load_package(path, shown="package.toml")
+        assert isinstance(name_in(path), str)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["TOKEN", "index", '"a b"', "x.y"]),
+    st.sampled_from(['"', "'", '"""', "'''", "", "[", "{", '["', "{a = ", '["a", "']),
+    st.sampled_from(["", "\n", "\nOTHER = 1\n", "]", "}", " #", ' "', "\n\n]"]),
+)
+def test_a_line_that_is_not_toml_shows_no_value(key: str, opened: str, after: str) -> None:
+    text = f"[environment.variables]\n{key} = {opened}hunter2{after}"
+    for parse in (parse_package, parse_workspace):
+        assert "hunter2" not in "".join(map(str, parse(text, shown="x.toml")[1]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "{b=" * 100_000,
+        "[" * 100_000,
+        "[" + "a." * 10_000 + "a]\n",
+        "a." * 10_000 + "a = 1\n",
+        "".join(f"k{number} = 1\n" for number in range(50_000)),
+        "".join(f"[t{number}]\n" for number in range(50_000)),
+        "[[models]]\n" * 50_000,
+        "[package]\ntags = [" + '"a",' * 100_000 + "]\n",
+        "[package]\nname = '" + "a-" * 200_000 + "'\n",
+        "[entry]\nscript = '" + "./" * 200_000 + "a.py'\n",
+        "[entry]\nscript = '" + "../" * 200_000 + "a.py'\n",
+        "[environment.variables]\n" + "".join(f"v{number} = 1\n" for number in range(30_000)),
+        '"' + "\\\\" * 200_000,
+        "'''" + "'" * 100_000,
+        '"""' + '\\"' * 200_000,
+        "a = " + "9" * 1_000_000,
+        "#" * 1_000_000 + "\n'",
+        "x = " + "'a' " * 100_000,
+    ],
+    ids=lambda text: text[:12].encode("unicode_escape").decode(),
+)
+def test_a_flood_is_read_in_bounded_time_and_told_in_few_lines(text: str) -> None:
+    """Up to a megabyte: the bound is far above what each takes (seconds), far below what quadratic work would."""
+    begun = time.process_time()
+    for parse in (parse_package, parse_workspace):
+        _, problems = parse(text, shown="x.toml")
+        assert 1 <= len(problems) <= MOST + 1
+        assert sum(len(str(problem)) for problem in problems) < 100_000
+    assert time.process_time() - begun < 60

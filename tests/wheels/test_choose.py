@@ -10,7 +10,7 @@ from mlpkg.digest import Digest, sha256
 from mlpkg.errors import LockError, Unreachable
 from mlpkg.lockfile import Wheel
 from mlpkg.wheels.choose import choose_wheels
-from mlpkg.wheels.locked import HEAVY, heavy, requirements_text
+from mlpkg.wheels.locked import HEAVY, MOST_HEAVY, heavy, own_layers, requirements_text
 from mlpkg.wheels.requirements import read_requirements
 from mlpkg.wheels.sources import WheelSources
 from mlpkg.wheels.target import Target
@@ -309,3 +309,16 @@ def test_heavy_wheels() -> None:
     light = Wheel("a", "1", "a-1-py3-none-any.whl", HEAVY - 1, digest)
     assert not heavy(light)
     assert heavy(Wheel("a", "1", "a-1-py3-none-any.whl", HEAVY, digest))
+
+
+def test_the_largest_of_too_many_heavy_wheels_have_layers_of_their_own() -> None:
+    digest = sha256(b"")
+    wheels = [
+        Wheel(f"w{number:03}", "1", f"w{number:03}-1-py3-none-any.whl", HEAVY - 1 + number % 150, digest)
+        for number in range(300)
+    ]
+    own = own_layers(wheels)
+    assert own == own_layers(reversed(wheels))
+    assert len(own) == MOST_HEAVY
+    assert own == {f"w{number:03}" for number in (*range(118, 150), *range(268, 300))}
+    assert own_layers(wheels[:30]) == {f"w{number:03}" for number in range(1, 30)}

@@ -12,7 +12,7 @@ import pytest
 
 from mlpkg.layer import Entry, tar_stream
 from mlpkg.local.venv import LockedEnvironment, host_environment
-from mlpkg.spec.model import Python
+from mlpkg.spec.model import PythonTable
 from mlpkg.wheels.choose import choose_wheels
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.install import install_wheels
@@ -45,7 +45,7 @@ def digests(entries: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
     ],
 )
 def test_a_real_environment_is_the_same_wherever_it_is_made(tmp_path: Path, target: Target, tag: str) -> None:
-    sources = wheel_sources(Python(), NOTHING, folder=tmp_path)
+    sources = wheel_sources(PythonTable(), NOTHING, folder=tmp_path)
     requirements = read_requirements(["scikit-learn", "tqdm"], folder=tmp_path)
     wheels = choose_wheels(requirements, target=target, sources=sources)
     assert choose_wheels(requirements, target=target, sources=sources, previous=wheels) == wheels
@@ -68,7 +68,7 @@ _MEASURED = """
 import pathlib, sys
 from mlpkg.layer import tar_stream
 from mlpkg.wheels.requirements import read_requirements
-from mlpkg.spec.model import Python
+from mlpkg.spec.model import PythonTable
 from mlpkg.wheels.entries import environment_entries
 from mlpkg.wheels.sources import wheel_sources
 from mlpkg.wheels.choose import choose_wheels
@@ -76,7 +76,7 @@ from mlpkg.wheels.install import install_wheels
 from mlpkg.wheels.target import Target
 folder = pathlib.Path(sys.argv[1])
 requirements = read_requirements(["scikit-learn"], folder=folder)
-sources = wheel_sources(Python(), requirements, folder=folder)
+sources = wheel_sources(PythonTable(), requirements, folder=folder)
 target = Target("3.13", "linux/amd64", "2.41")
 wheels = choose_wheels(requirements, target=target, sources=sources)
 install_wheels(wheels, folder / "tree", target=target, sources=sources)
@@ -101,7 +101,7 @@ def test_a_real_environment_of_this_machine(tmp_path: Path) -> None:
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     target = Target(running, "linux/amd64", "2.36")
     requirements = read_requirements(["scikit-learn"], folder=tmp_path)
-    sources = wheel_sources(Python(), requirements, folder=tmp_path)
+    sources = wheel_sources(PythonTable(), requirements, folder=tmp_path)
     wheels = choose_wheels(requirements, target=target, sources=sources)
     locked = LockedEnvironment(wheels, requirements, (), target)
     python = host_environment(locked, tmp_path, sources=sources, notice=pytest.fail)

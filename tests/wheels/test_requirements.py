@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpkg.errors import LockError
-from mlpkg.wheels.requirements import Requirements, read_requirements, requirement_inputs
+from mlpkg.wheels.requirements import (
+    Requirements,
+    read_requirements,
+    requirement_inputs,
+    requirement_problems,
+)
 
 DIGEST = "a" * 64
 
@@ -147,3 +153,34 @@ _PIECES = st.sampled_from([*"abz019-_.=<>~!@#;:/\\ \t\n'\"[]{}$,", "-r ", "--has
 def test_any_text_is_read_or_refused(pieces: list[str]) -> None:
     with suppress(LockError):
         read_requirements("".join(pieces).split("\n"), folder=Path("/nonexistent"), environment={})
+
+
+def test_problems_name_the_packages_folder(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("\n\n./local\n")
+    (tmp_path / "requirements.txt").write_text("numpy\n-r more.txt\n-e .\n-r gone.txt\n-r ../out.txt\n")
+    said = [
+        "packages/x/more.txt:3: './local' is a path",
+        "packages/x/requirements.txt:3: an editable requirement",
+        "packages/x/requirements.txt:4: packages/x/gone.txt cannot be read: No such file or directory",
+        "packages/x/requirements.txt:5: lies outside the package's folder",
+    ]
+    name = Path("requirements.txt")
+    problems = requirement_problems(tmp_path / name, folder=tmp_path, shown="packages/x")
+    for problem, text in zip(problems, said, strict=True):
+        assert str(problem).startswith(text)
+    with pytest.raises(LockError) as caught:
+        read_requirements(name, folder=tmp_path, shown="packages/x")
+    for text in said:
+        assert f"\n  {text}" in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for_and_a_flood_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "flood").open("wb") as file:
+        file.truncate(1 << 34)
+    (tmp_path / "requirements.txt").write_text("-r pipe\n-r flood\n")
+    problems = requirement_problems(Path("requirements.txt"), folder=tmp_path, shown=".")
+    assert [problem.message for problem in problems] == [
+        "pipe cannot be read: it is not a file",
+        "flood cannot be read: it is larger than 16777216 bytes",
+    ]

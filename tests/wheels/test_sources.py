@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from mlpkg.errors import LockError
-from mlpkg.spec.model import Python
+from mlpkg.spec.model import PythonTable
 from mlpkg.wheels.requirements import Requirements
 from mlpkg.wheels.sources import WheelSources, credentials_for, wheel_sources
 
 
 def merged(
     tmp_path: Path,
-    settings: Python | None = None,
+    settings: PythonTable | None = None,
     requirements: Requirements | None = None,
     **environment: str,
 ) -> WheelSources:
     variables = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), **environment}
     return wheel_sources(
-        settings or Python(), requirements or Requirements(), folder=tmp_path, environment=variables
+        settings or PythonTable(), requirements or Requirements(), folder=tmp_path, environment=variables
     )
 
 
@@ -36,7 +36,7 @@ def test_nothing_set_leaves_uv_its_own_ways(tmp_path: Path) -> None:
 
 def test_settings_replace_the_index_of_the_requirements_file(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
-    settings = Python(
+    settings = PythonTable(
         index="https://one.example/", extra_indexes=("https://two.example/",), find_links=("wheels",)
     )
     asked = Requirements(
@@ -55,7 +55,7 @@ def test_settings_replace_the_index_of_the_requirements_file(tmp_path: Path) -> 
 def test_an_empty_index_means_none(tmp_path: Path) -> None:
     found = merged(
         tmp_path,
-        Python(index="", extra_indexes=("https://two.example/",)),
+        PythonTable(index="", extra_indexes=("https://two.example/",)),
         PIP_INDEX_URL="https://no.example/",
         PIP_CONFIG_FILE="/dev/null",
     )
@@ -90,7 +90,7 @@ def test_pips_configuration_is_carried_over(tmp_path: Path) -> None:
 
 def test_pips_index_remains_where_only_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
-    found = merged(tmp_path, Python(find_links=("wheels",)), PIP_INDEX_URL="https://env.example/")
+    found = merged(tmp_path, PythonTable(find_links=("wheels",)), PIP_INDEX_URL="https://env.example/")
     assert found.index == "https://env.example/"
     assert found.find_links == (str((tmp_path / "wheels").resolve()),)
 
@@ -108,16 +108,17 @@ def test_uvs_own_configuration_is_left_alone(tmp_path: Path) -> None:
 def test_certificates(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("")
     own = str((tmp_path / "ca.pem").resolve())
-    assert merged(tmp_path, Python(ca_file="ca.pem"), SSL_CERT_FILE="/other").ca_file == own
+    assert merged(tmp_path, PythonTable(ca_file="ca.pem"), SSL_CERT_FILE="/other").ca_file == own
     assert merged(tmp_path, SSL_CERT_FILE="/theirs", PIP_CERT="/pip").ca_file is None
     assert merged(tmp_path, REQUESTS_CA_BUNDLE="/bundle", PIP_CERT="/pip").ca_file == "/bundle"
     assert merged(tmp_path, PIP_CERT="/pip").variables() == {"SSL_CERT_FILE": "/pip"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "key"), [(Python(find_links=("gone",)), "find_links"), (Python(ca_file="gone"), "ca_file")]
+    ("settings", "key"),
+    [(PythonTable(find_links=("gone",)), "find_links"), (PythonTable(ca_file="gone"), "ca_file")],
 )
-def test_what_is_not_there_is_named(tmp_path: Path, settings: Python, key: str) -> None:
+def test_what_is_not_there_is_named(tmp_path: Path, settings: PythonTable, key: str) -> None:
     with pytest.raises(LockError, match=rf"mlpkg\.toml: \[python\] {key} names 'gone'"):
         merged(tmp_path, settings)
 
@@ -127,7 +128,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, settings: Python, key: str) 
 )
 def test_an_index_without_an_address_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(LockError, match="no address") as caught:
-        merged(tmp_path, Python(index=address))
+        merged(tmp_path, PythonTable(index=address))
     assert "hidden" not in str(caught.value)
     with pytest.raises(LockError, match="no address"):
         merged(tmp_path, requirements=Requirements(extra_indexes=(address,)))
