@@ -181,7 +181,7 @@ def load(root: Path) -> Workspace:
             packages.append(_package(root, settings, found, shown))
         except SpecError as error:
             path = Path(found.real, SPEC)
-            name = "" if path.is_symlink() or not _is_inside(root, found) else name_in(path)
+            name = "" if path.is_symlink() else name_in(path)
             broken.append(BrokenPackage(shown, name, error.problems))
     sound, twice = _without_duplicates(packages)
     sound.sort(key=lambda package: package.name)
@@ -209,10 +209,6 @@ def _spec_of(place: str) -> str:
     return SPEC if place == "." else f"{place.rstrip('/')}/{SPEC}"
 
 
-def _is_inside(root: Path, found: Found) -> bool:
-    return found.place == "." or found.real.startswith(f"{root}{os.sep}")
-
-
 def _package(root: Path, settings: WorkspaceSpec, found: Found, shown: str) -> Package:
     """A package. Raises SpecError."""
     if not found.place.isprintable():
@@ -220,12 +216,10 @@ def _package(root: Path, settings: WorkspaceSpec, found: Found, shown: str) -> P
         raise SpecError(
             [Problem(shown, "", "the folder's name has characters that cannot be shown", "rename it")]
         )
-    if not _is_inside(root, found):
-        hint = "copy it into the workspace, or give --workspace with its own"
-        raise SpecError([Problem(shown, "", "leads out of the workspace through a link", hint)])
     path = Path(found.real, SPEC)
-    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
-        raise SpecError([Problem(shown, "", "is a link that leads out of the workspace", "copy the file")])
+    # A package's folder may lie elsewhere: whoever linked it means it. A file in it may not.
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(found.real):
+        raise SpecError([Problem(shown, "", "is a link that leads out of its folder", "copy the file")])
     spec, digest = load_package(path, shown=shown)
     name = spec.package.name
     # One level of folders: a package `a/b` never lies among the records of a package `a`.
