@@ -94,7 +94,7 @@ def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: N
         notify(f"choosing Python packages for {platform}, Python {python}")
         chosen = choose_wheels(
             environment.requirements_of(package),
-            runtime=runtime_requirements(spec),
+            runtime=runtime_requirements(package),
             target=Target(python, platform, debian.glibc_version(suite)),
             sources=environment.python_sources(package),
             previous=old.wheels if old else (),

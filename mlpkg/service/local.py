@@ -32,7 +32,7 @@ def python(package: Package, notify: Notify) -> Path:
     locked = LockedEnvironment(
         lock.wheels,
         environment.requirements_of(package),
-        runtime_requirements(package.spec),
+        runtime_requirements(package),
         environment.wheel_target(lock),
     )
     return host_environment(
