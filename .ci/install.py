@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main(name: str) -> int:
     """Install the requirements of one file; the exit code."""
     sys.path.insert(0, str(ROOT))
-    from mlpkg.spec.model import Python  # noqa: PLC0415 - not installed yet, found in this folder
+    from mlpkg.spec.model import PythonTable  # noqa: PLC0415 - not installed yet, found in this folder
     from mlpkg.wheels.requirements import Requirements  # noqa: PLC0415
     from mlpkg.wheels.sources import wheel_sources  # noqa: PLC0415
     from mlpkg.wheels.uv import run_uv  # noqa: PLC0415
@@ -27,7 +27,7 @@ def main(name: str) -> int:
         done = run_uv(
             ["pip", "install", "--python", sys.executable, *options],
             folder=Path(folder),
-            sources=wheel_sources(Python(), Requirements(), folder=ROOT),
+            sources=wheel_sources(PythonTable(), Requirements(), folder=ROOT),
         )
     if not done.code:
         return 0

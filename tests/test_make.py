@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ PINNED = re.compile(r"^([a-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
 
 def install(folder: Path, requirements: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run the Makefile's script in a new virtual environment below `folder`, which holds uv and tomli alone."""
-    import tomli
     import uv
 
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=60)
     (site,) = (folder / "venv").glob("lib/python*/site-packages")
-    for module in (tomli, uv):
-        (site / module.__name__).symlink_to(Path(str(module.__file__)).parent)
+    for name in ("tomli", "uv"):
+        held = distribution(name)
+        # A compiled module may bring a file beside its package.
+        for top in {file.parts[0] for file in held.files or () if file.parts[0] != ".."}:
+            (site / top).symlink_to(Path(str(held.locate_file(top))))
     (folder / "venv/bin/uv").symlink_to(uv.find_uv_bin())
     (folder / "requirements.txt").write_text(requirements)
     kept = {key: value for key, value in os.environ.items() if key not in FOREIGN_SETTINGS}

@@ -30,7 +30,7 @@ def python(package: Package, notify: Notify) -> Path:
     locked = LockedEnvironment(
         lock.wheels,
         materials.requirements_of(package),
-        runtime_requirements(package.spec),
+        runtime_requirements(package),
         materials.wheel_target(lock),
     )
     return host_environment(locked, package.records, sources=materials.python_sources(package), notice=notify)

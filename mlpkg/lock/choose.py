@@ -105,7 +105,7 @@ def _choose(package: Package, old: PackageLock | None, inputs: Digest, notify: N
             chosen = pool.submit(
                 choose_wheels,
                 materials.requirements_of(package),
-                runtime=runtime_requirements(spec),
+                runtime=runtime_requirements(package),
                 target=Target(python, platform, debian.glibc_version(suite)),
                 sources=materials.python_sources(package),
                 previous=old.wheels if old else (),

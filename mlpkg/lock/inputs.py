@@ -7,6 +7,7 @@ from pathlib import Path
 from mlpkg.digest import Digest, framed
 from mlpkg.errors import LockError
 from mlpkg.formats import LOCK
+from mlpkg.lock.script import needs_rawhttp
 from mlpkg.plan import servers
 from mlpkg.spec.model import PackageSpec
 from mlpkg.spec.workspace import Package
@@ -22,9 +23,9 @@ def needs_python(spec: PackageSpec) -> bool:
     return spec.entry is not None or spec.environment.requirements is not None
 
 
-def runtime_requirements(spec: PackageSpec) -> tuple[str, ...]:
-    """What the server itself needs beside the user's requirements."""
-    return servers.requirements(spec.server)
+def runtime_requirements(package: Package) -> tuple[str, ...]:
+    """What the server itself needs beside the user's requirements, for the script it will serve."""
+    return servers.requirements(package.spec.server, rawhttp=needs_rawhttp(package))
 
 
 def requirement_files(package: Package) -> tuple[Path, ...]:
@@ -44,7 +45,7 @@ def lock_values(package: Package) -> dict[str, str]:
         "platform": spec.image.platforms[0],
         "python": "yes" if needs_python(spec) else "no",
         "debian": " ".join(sorted(spec.environment.debian)),
-        "server": " ".join((spec.server.kind, *runtime_requirements(spec))),
+        "server": " ".join((spec.server.kind, *runtime_requirements(package))),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mlpkg.runtime.requirements import REQUIREMENTS
+from mlpkg.runtime.requirements import RAWHTTP, REQUIREMENTS
 from mlpkg.runtime.settings import server_environment
 from mlpkg.spec.model import PackageSpec, Server
 
@@ -30,9 +30,10 @@ class Serving:
     env: Mapping[str, str]
 
 
-def requirements(server: Server) -> tuple[str, ...]:
-    """What the server needs beside the user's requirements, in pip's format."""
-    return {"mlpkg": tuple(REQUIREMENTS), "azureml": AZUREML}.get(server.kind, ())
+def requirements(server: Server, *, rawhttp: bool) -> tuple[str, ...]:
+    """What the server needs beside the user's requirements, in pip's format; `rawhttp`: the script imports it."""
+    ours = (*REQUIREMENTS, *RAWHTTP) if rawhttp else REQUIREMENTS
+    return {"mlpkg": ours, "azureml": AZUREML}.get(server.kind, ())
 
 
 def serving(spec: PackageSpec, script: str) -> Serving:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
+from mlpkg.runtime.requirements import RAWHTTP, RAWHTTP_MODULES
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MODELS_FOLDER: Final = "azureml-models"
@@ -85,13 +87,29 @@ def _entries(folder: str) -> list[str]:
         return []
 
 
+def _require_werkzeug() -> None:
+    """Raise ImportError with what to do where the package is missing that requests and responses are made of."""
+    try:
+        import werkzeug  # noqa: F401, PLC0415 - few scripts need it
+    except ModuleNotFoundError as error:
+        if error.name != "werkzeug":
+            raise
+        raise ImportError(
+            f"rawhttp, AMLRequest and AMLResponse need a package that is not installed: pip install '{RAWHTTP[0]}'"
+            "\n  An image gets it by itself where its entry script, or a module of entry.source_directory that the"
+            f" script imports, imports one of {', '.join(RAWHTTP_MODULES)}; else add it to the requirements."
+        ) from None
+
+
 def _request_module(module: ModuleType) -> None:
+    _require_werkzeug()
     from mlpkg.runtime.request import AMLRequest  # noqa: PLC0415 - few scripts need it
 
     vars(module).update(AMLRequest=AMLRequest, rawhttp=rawhttp)
 
 
 def _response_module(module: ModuleType) -> None:
+    _require_werkzeug()
     from mlpkg.runtime.response import AMLResponse  # noqa: PLC0415 - few scripts need it
 
     vars(module).update(AMLResponse=AMLResponse)

@@ -10,12 +10,10 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
-from mlpkg.runtime.datastructures import Headers, MultiDict
-
 FORM_TYPES: Final = ("application/x-www-form-urlencoded", "multipart/form-data", "application/x-url-encoded")
 """Content types whose body Flask takes as a form, which leaves ``request.data`` empty."""
 
-KEEP_PERCENT: Final = "mlpkg.keep_percent"
+_KEEP_PERCENT: Final = "mlpkg.keep_percent"
 
 
 def _keep_percent(error: UnicodeError) -> tuple[str, int]:
@@ -25,7 +23,7 @@ def _keep_percent(error: UnicodeError) -> tuple[str, int]:
     return quote(error.object[error.start : error.end], safe=""), error.end
 
 
-codecs.register_error(KEEP_PERCENT, _keep_percent)
+codecs.register_error(_KEEP_PERCENT, _keep_percent)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Incoming:
         return cls(method, target, scheme, client, request_id, lines, body)
 
     @cached_property
-    def headers(self) -> Headers:
+    def headers(self) -> dict[str, str]:
         """Fields as a WSGI application sees them: repeated ones joined, names in Title-Case.
 
         Names with an underscore are dropped: they would pass for the ones with a hyphen.
@@ -59,7 +57,7 @@ class Incoming:
                 continue
             name = name.title()
             merged[name] = f"{merged[name]},{value}" if name in merged else value
-        return Headers(merged)
+        return merged
 
     @property
     def content_type(self) -> str:
@@ -93,17 +91,12 @@ class Incoming:
         """The query string."""
         return self.target.partition("?")[2]
 
-    @cached_property
-    def args(self) -> MultiDict:
-        """The query's parameters, decoded."""
-        return MultiDict(parse_qsl(self.query, keep_blank_values=True, errors=KEEP_PERCENT))
-
     def query_values(self) -> dict[str, Any]:
         """The query's parameters as JSON values where they are JSON, else text; repeated ones as lists."""
-        return {
-            key: _json_or_text(values[0]) if len(values) == 1 else [_json_or_text(value) for value in values]
-            for key, values in self.args.lists()
-        }
+        found: dict[str, list[Any]] = {}
+        for key, value in parse_qsl(self.query, keep_blank_values=True, errors=_KEEP_PERCENT):
+            found.setdefault(key, []).append(_json_or_text(value))
+        return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
 def _json_or_text(text: str) -> Any:

@@ -15,7 +15,9 @@ import traceback
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("azmlinfsrv")
-"""Azure's own logger name: log queries that people have keep working."""
+SCRIPT_LOGGER = logging.getLogger("azmlinfsrv.user_script")
+SWAGGER_LOGGER = logging.getLogger("azmlinfsrv.swagger")
+"""Azure's own logger names: log queries that people have keep working."""
 
 
 class _Current:
@@ -95,34 +97,52 @@ class LiveStream:
 def configure(log_format: str, *folders: str) -> bool:
     """Set up the server's own loggers; a logging.json in one of the folders replaces this (Azure's rule).
 
-    Return whether there was one. The root logger stays the script's. Raises ValueError for a logging.json
-    that cannot be used.
+    Return whether there was one. The root logger is `show_all`'s. Raises ValueError for a logging.json
+    that cannot be used. It may name the formatter of Azure's server: `azureml.install` comes before.
     """
     for folder in folders:
         path = os.path.join(folder, "logging.json")
         if folder and os.path.isfile(path):
             _load(path)
             return True
-    formatter = JsonFormatter() if log_format == "json" else AzureFormatter()
-    handler = logging.StreamHandler(LiveStream("stdout"))
-    handler.setFormatter(formatter)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    LOGGER.handlers[:] = [handler]
+    LOGGER.handlers[:] = [_handler("stdout", log_format)]
     if log_format == "json":
-        last = logging.StreamHandler(LiveStream("stderr"))
-        last.setLevel(logging.WARNING)
-        last.setFormatter(formatter)
-        logging.lastResort = last
+        logging.lastResort = _handler("stderr", log_format)
+        logging.lastResort.setLevel(logging.WARNING)
     return False
+
+
+def _handler(stream: str, log_format: str) -> logging.Handler:
+    handler = logging.StreamHandler(LiveStream(stream))
+    handler.setFormatter(JsonFormatter() if log_format == "json" else AzureFormatter())
+    return handler
+
+
+def show_all(log_format: str) -> None:
+    """Show what the script and its libraries log, from INFO on, in the server's format.
+
+    A script's own `logging.basicConfig` with arguments still decides: it takes the place of this.
+    """
+    root, ours, plain = logging.getLogger(), _handler("stdout", log_format), logging.basicConfig
+    if root.handlers:
+        return
+    root.setLevel(logging.INFO)
+    root.addHandler(ours)
+
+    def basic_config(**options: Any) -> None:
+        if options and ours in root.handlers:
+            root.removeHandler(ours)
+            root.setLevel(logging.WARNING)  # what logging starts with
+        plain(**options)
+
+    logging.basicConfig = basic_config
 
 
 def _load(path: str) -> None:
     import logging.config  # noqa: PLC0415 - few have such a file
 
-    from mlpkg.runtime import azureml  # noqa: PLC0415 - it may name the formatter of Azure's server
-
-    azureml.install()
     try:
         with open(path, encoding="utf-8") as file:
             logging.config.dictConfig(json.load(file))

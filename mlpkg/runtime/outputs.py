@@ -73,7 +73,7 @@ def _is_response(value: object) -> bool:
     """Ours, or Flask's where the script has loaded Flask."""
     ours = sys.modules.get("mlpkg.runtime.response")
     flask = sys.modules.get("flask")
-    return (ours is not None and isinstance(value, ours.Response)) or (
+    return (ours is not None and isinstance(value, ours.AMLResponse)) or (
         flask is not None and isinstance(value, flask.Response)
     )
 

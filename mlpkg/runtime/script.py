@@ -13,12 +13,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from mlpkg.runtime import azureml
+from mlpkg.runtime.hints import import_hint
 from mlpkg.runtime.inputs import Parser, json_text, named_values, raw_request
-from mlpkg.runtime.logs import LOGGER
+from mlpkg.runtime.logs import SCRIPT_LOGGER
 
 TREE_LINES = 200
 """Lines of the model folder's tree that are logged when init fails (azure-contract §2, Start)."""
@@ -49,10 +50,10 @@ def load(app_root: str, entry_script: str, *, lenient: bool) -> EntryScript:
             raise ScriptError(f"User script at {where} does not have a {name}() function defined.")
     driver = getattr(module, "driver_module", None)
     if isinstance(driver, ModuleType) and hasattr(driver, "run"):
-        LOGGER.info("Found driver script at %s and the score script at %s", where, driver.__file__)
+        SCRIPT_LOGGER.info("Found driver script at %s and the score script at %s", where, driver.__file__)
         run = driver.run
     else:
-        LOGGER.info("Found user script at %s", where)
+        SCRIPT_LOGGER.info("Found user script at %s", where)
         run = module.run
     return _analyse(module.init, run, lenient=lenient)
 
@@ -97,15 +98,13 @@ def _listing(folder: str) -> str:
 
 
 def _import_failure(error: BaseException) -> str:
-    text = "Failed to import user script because it raised an unhandled exception\n" + readable(error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        package = {"inference_schema": "inference-schema"}.get(top, top)
-        text += (
-            f"\n  Add what provides the module {error.name!r} (perhaps {package!r}) to the package's requirements, or, if it is"
-            " a file beside the script, set entry.source_directory (AZUREML_SOURCE_DIRECTORY)."
-        )
-    return text
+    return explained("Failed to import user script because it raised an unhandled exception\n", error)
+
+
+def explained(what: str, error: BaseException) -> str:
+    """What failed, the error as its author reads it, and a hint where there is one."""
+    hint = import_hint(error)
+    return what + readable(error) + (f"\n  {hint}" if hint else "")
 
 
 def _analyse(init: Callable[[], Any], run: Callable[..., Any], *, lenient: bool) -> EntryScript:
@@ -130,16 +129,18 @@ def _analyse(init: Callable[[], Any], run: Callable[..., Any], *, lenient: bool)
     first = named[0].name
     if is_raw:
         parse = raw_request(first)
-        LOGGER.info("run() is decorated with @rawhttp. Server will invoke it with the flask request object.")
+        SCRIPT_LOGGER.info(
+            "run() is decorated with @rawhttp. Server will invoke it with the flask request object."
+        )
     elif is_schema:
         parse = named_values(named)
-        LOGGER.info(
+        SCRIPT_LOGGER.info(
             "run() is decorated with @input_schema. Server will invoke it with the following arguments: %s.",
             ", ".join(parameter.name for parameter in named),
         )
     else:
         parse = json_text(first, lenient=lenient)
-        LOGGER.info("run() is not decorated. Server will invoke it with the input in JSON string.")
+        SCRIPT_LOGGER.info("run() is not decorated. Server will invoke it with the input in JSON string.")
     return EntryScript(init, run, parse, wants_headers, is_raw)
 
 
@@ -154,18 +155,19 @@ def is_schema_decorated(run: Callable[..., Any]) -> bool:
 
 def readable(error: BaseException) -> str:
     """The traceback without the frames of the server and of importlib."""
-    return "".join(traceback.format_exception(type(error), error, _own_frames(error.__traceback__))).rstrip()
+    told = traceback.TracebackException.from_exception(error)
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        part = waiting.pop()
+        if part is not None:
+            part.stack[:] = [frame for frame in part.stack if _is_the_scripts(frame.filename)]
+            waiting += [part.__cause__, part.__context__]
+    return "".join(told.format()).rstrip()
 
 
-def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+def _is_the_scripts(filename: str) -> bool:
     ours = os.path.dirname(__file__) + os.sep
-    found = frames
-    while found is not None:
-        name = found.tb_frame.f_code.co_filename
-        if not (name.startswith((ours, "<frozen importlib")) or f"{os.sep}importlib{os.sep}" in name):
-            return found
-        found = found.tb_next
-    return None
+    return not (filename.startswith((ours, "<frozen importlib")) or f"{os.sep}importlib{os.sep}" in filename)
 
 
 def folder_tree(folder: str) -> Iterator[str]:

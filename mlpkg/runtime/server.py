@@ -23,6 +23,7 @@ from mlpkg.runtime.process import Process
 from mlpkg.runtime.settings import Settings
 
 BOOT_FAILURE: Final = 3
+INTERRUPTED: Final = 130
 _SWEEP: Final = 0.25
 """Seconds between looks at what is past its deadline."""
 _BODIES: Final = 4
@@ -142,6 +143,8 @@ class Server:
         count = self.pool.in_flight + self.pool.waiting
         LOGGER.info("%s: finishing %d requests", signal.Signals(number).name, count)
         self.is_draining = True
+        if number == signal.SIGINT and not self._stop.is_set():
+            self.exit_code = INTERRUPTED
         self._stop.set()
 
     def _reap(self) -> None:

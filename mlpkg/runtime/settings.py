@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from mlpkg.runtime import limits
+from mlpkg.runtime.limits import Range
+
 DEFAULT_APP_ROOT: Final = "/var/azureml-app"
 DEFAULT_TIMEOUT_MS: Final = 3_600_000
 DEFAULT_MAX_BODY: Final = 100 * 1024 * 1024
@@ -48,7 +51,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "MLPKG_HOST": ("host", "address to listen on"),
     "MLPKG_PORT": ("port", "port to listen on"),
-    "MLPKG_MAX_BODY": ("max_body", "largest request body in bytes; beyond: 413"),
+    "MLPKG_MAX_BODY": ("max_body", "largest request body in bytes, at most 2 GiB; beyond: 413"),
     "MLPKG_MAX_QUEUE": ("max_queue", "requests that may wait for a worker; beyond: 503"),
     "MLPKG_MAX_CONNECTIONS": ("max_connections", "open connections; beyond: 503"),
     "MLPKG_READ_TIMEOUT": (
@@ -131,7 +134,7 @@ def server_environment(
     variables = {
         "MLPKG_PORT": str(port),
         "WORKER_COUNT": str(workers),
-        "SCORING_TIMEOUT_MS": str(max(1, round(timeout * 1000))),
+        "SCORING_TIMEOUT_MS": str(max(limits.TIMEOUT_MS.low, round(timeout * 1000))),
         "MLPKG_MAX_BODY": str(max_body),
     }
     origins = ",".join(cors_origins)
@@ -141,22 +144,31 @@ def server_environment(
 def from_environment(environ: Mapping[str, str]) -> Settings:
     """Read and check the settings. Raises SettingsError with everything that is wrong."""
     file, from_file = _config_file(environ)
-    values: dict[str, Any] = {"config_file": file}
-    problems: list[str] = []
+    values, wrong = _read({**from_file, **environ})
+    if wrong:
+        raise SettingsError("\n".join(f"{name}={text!r}: {why}" for name, (text, why) in wrong.items()))
+    return Settings(config_file=file, **values)
+
+
+def problems(environ: Mapping[str, str]) -> dict[str, str]:
+    """What `from_environment` would refuse, by variable; no file is read."""
+    return {name: why for name, (_, why) in _read(environ)[1].items()}
+
+
+def _read(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+    """The fields that are given, and what is wrong: variable -> (its text, why)."""
+    values: dict[str, Any] = {}
+    wrong: dict[str, tuple[str, str]] = {}
     defaults = Settings()
     for variable, (field, _) in VARIABLES.items():
-        text = environ.get(variable, from_file.get(variable))
-        if text is None or text == "":
+        text = str(given.get(variable, ""))
+        if not text:
             continue
         try:
-            values[field] = (
-                _PARSERS[field](str(text)) if field in _PARSERS else _plain(defaults, field, str(text))
-            )
+            values[field] = _PARSERS[field](text) if field in _PARSERS else _plain(defaults, field, text)
         except ValueError as error:
-            problems.append(f"{variable}={text!r}: {error}")
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return Settings(**values)
+            wrong[variable] = (text, str(error))
+    return values, wrong
 
 
 def _plain(defaults: Settings, field: str, text: str) -> Any:
@@ -177,19 +189,24 @@ def _only_true(text: str) -> bool:
 
 
 def _whole(low: int, high: int = 2**53) -> Callable[[str], int]:
+    return _within(Range(low, high))
+
+
+def _within(taken: Range) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             raise ValueError("expected a whole number") from None
-        if not low <= number <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
+        if not taken.low <= number <= taken.high:
+            raise ValueError(f"expected a whole number from {taken.low} to {taken.high}")
         return number
 
     return parse
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A finite number of seconds, 0 or more. Raises ValueError."""
     try:
         number = float(text)
     except ValueError:
@@ -220,21 +237,21 @@ def _log_format(text: str) -> str:
 
 
 _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "timeout_ms": _whole(1),
+    "timeout_ms": _within(limits.TIMEOUT_MS),
     "cors_origins": _origins,
     "trusted_proxies": _listed,
-    "workers": _whole(1, 1024),
-    "worker_timeout": _seconds,
+    "workers": _within(limits.WORKERS),
+    "worker_timeout": seconds,
     "separate_health": _only_true,
-    "health_port": _whole(1, 65535),
+    "health_port": _within(limits.PORT),
     "send_version": _only_true,
-    "debug_port": _whole(0, 65535),
-    "port": _whole(1, 65535),
-    "max_body": _whole(0, 2**31),
+    "debug_port": _whole(0, limits.PORT.high),
+    "port": _within(limits.PORT),
+    "max_body": _within(limits.MAX_BODY),
     "max_queue": _whole(0),
     "max_connections": _whole(1),
-    "read_timeout": _seconds,
-    "grace": _seconds,
+    "read_timeout": seconds,
+    "grace": seconds,
     "log_format": _log_format,
     "access_log": _flag,
     "lenient": _flag,

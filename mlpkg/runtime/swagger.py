@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mlpkg.runtime.contract import VERSIONS
-from mlpkg.runtime.logs import LOGGER
+from mlpkg.runtime.logs import SWAGGER_LOGGER
 from mlpkg.runtime.script import ScriptError, is_schema_decorated
 from mlpkg.runtime.settings import Settings
 
@@ -30,7 +30,12 @@ def documents(settings: Settings, run: Callable[..., Any]) -> dict[str, Any]:
         document = _own_file(settings.app_root, version) or _generated(settings, run, version)
         if document is not None:
             found[version] = document
-    LOGGER.info("Swaggers are prepared for the following versions: [%s].", ", ".join(found))
+    skipped = [version for version in VERSIONS if version not in found]
+    SWAGGER_LOGGER.info(
+        "Swaggers are prepared for the following versions: [%s]%s.",
+        ", ".join(found),
+        f", not for [{', '.join(skipped)}]" if skipped else "",
+    )
     return found
 
 
@@ -44,7 +49,7 @@ def _own_file(app_root: str, version: str) -> Any:
             continue
         except (OSError, ValueError) as error:
             raise ScriptError(f"{path}: not a usable swagger file: {error}") from None
-        LOGGER.info("Loaded user's swagger file for version [%s] from %s", version, path)
+        SWAGGER_LOGGER.info("Loaded user's swagger file for version [%s] from %s", version, path)
         if document:
             return document
     return None

@@ -23,11 +23,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from mlpkg.runtime import frames, logs, outputs, settings, swagger
+from mlpkg.runtime import azureml, frames, logs, outputs, settings, swagger
 from mlpkg.runtime.incoming import Incoming
 from mlpkg.runtime.inputs import InputError, UnsupportedMethod
-from mlpkg.runtime.logs import LOGGER
-from mlpkg.runtime.script import TREE_LINES, EntryScript, ScriptError, folder_tree, load, readable
+from mlpkg.runtime.logs import LOGGER, SCRIPT_LOGGER
+from mlpkg.runtime.script import TREE_LINES, EntryScript, ScriptError, explained, folder_tree, load, readable
 
 BOOT_FAILURE: Final = 3
 _COPY_LIMIT: Final = 64 * 1024
@@ -40,7 +40,9 @@ def main(descriptor: int) -> NoReturn:
     started = time.perf_counter()
     config = settings.from_environment(os.environ)
     try:
-        logs.configure(config.log_format, *config.logging_folders)
+        azureml.install()
+        if not logs.configure(config.log_format, *config.logging_folders):
+            logs.show_all(config.log_format)
         _connect_debugger(config.debug_port)
         script, documents = _boot(config)
     except (ScriptError, ValueError) as error:
@@ -81,13 +83,13 @@ def _boot(config: settings.Settings) -> tuple[EntryScript, dict[str, Any]]:
         sys.path.append(os.path.join(config.app_root, config.source_directory))
     logs.redirect_print()
     script = load(config.app_root, config.entry_script, lenient=config.lenient)
-    LOGGER.info("Invoking user's init function")
+    SCRIPT_LOGGER.info("Invoking user's init function")
     try:
         script.init()
     except BaseException as error:  # noqa: BLE001 - init may raise anything, SystemExit too
-        message = f"User's init function failed\nEncountered Exception {readable(error)}"
+        message = explained("User's init function failed\nEncountered Exception ", error)
         raise ScriptError("\n".join([message, *_model_tree(config.model_dir)])) from None
-    LOGGER.info("Users's init has completed successfully")
+    SCRIPT_LOGGER.info("Users's init has completed successfully")
     return script, swagger.documents(config, script.run)
 
 
@@ -128,8 +130,11 @@ def score(script: EntryScript, incoming: Incoming, config: settings.Settings) ->
     try:
         arguments = script.parse(incoming)
         if script.wants_headers:
-            arguments["request_headers"] = dict(incoming.headers.items())
+            arguments["request_headers"] = dict(incoming.headers)
     except InputError as error:
+        LOGGER.warning(
+            "Answered %d: %s (Content-Type: %r)", error.status, error.message, incoming.content_type or None
+        )
         return outputs.error_answer(error.status, error.message, "input")
     except UnsupportedMethod:
         if incoming.method == "OPTIONS":

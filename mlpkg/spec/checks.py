@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mlpkg.runtime.settings import problems
 from mlpkg.spec.fields import KeyPath
 
 
@@ -159,7 +160,7 @@ def _server(checked: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             at, 'has no effect with `kind = "azureml"`', "the original server takes bodies of any size"
         )
-    yield from _server_variables(_table(_table(checked, "environment"), "variables"))
+    yield from _server_variables(_table(_table(checked, "environment"), "variables"), kind)
     if "entry" not in checked:
         yield Finding(
             ("entry",),
@@ -171,8 +172,13 @@ def _server(checked: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(("server", key), 'belongs to `kind = "custom"` only', "take it out")
 
 
-def _server_variables(variables: Mapping[str, Any]) -> Iterator[Finding]:
+def _server_variables(variables: Mapping[str, Any], kind: Any) -> Iterator[Finding]:
     for name, key in _SERVER_VARIABLES.items():
         if name in variables:
             at = ("environment", "variables", name)
             yield Finding(at, f"is set from server.{key}", f"give server.{key} instead")
+    given = {name: text for name, text in variables.items() if isinstance(text, str)}
+    for name, why in problems(given).items() if kind == "mlpkg" else ():
+        if name not in _SERVER_VARIABLES:
+            # The value may be a secret that stands in the wrong place: it is not shown.
+            yield Finding(("environment", "variables", name), f"the server cannot use this value: {why}")

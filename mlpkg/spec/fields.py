@@ -5,6 +5,7 @@ One description serves both readers: `mlpkg.spec.parse` checks files by it, `mlp
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -12,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from mlpkg import names
 from mlpkg.platforms import BASES, PLATFORMS
+from mlpkg.runtime import limits
 from mlpkg.spec.model import (
     DebianTable,
     Entry,
@@ -89,7 +91,11 @@ class SpecField(NamedTuple):
         return self.later is not None and not self.later.supported and self.later.most is None
 
 
-PORT = Rule(allowed="a whole number from 1 to 65535", minimum=1, maximum=65535)
+def _whole(low: int, high: int, **more: Any) -> Rule:
+    return Rule(minimum=low, maximum=high, allowed=f"a whole number from {low} to {high}", **more)
+
+
+PORT = _whole(*limits.PORT)
 
 FOLDER_PATH = r"^(?![/~])(?!(.*/)?\.\.(/|$))(?!(\./*)+$)[^\\\x00-\x1f\x7f]+$"
 """Below the folder of the spec file: relative, no `..`, no backslash, no control character, not `.`."""
@@ -198,19 +204,20 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         hint="0 is root, which many clusters refuse; leave the key out for 65532",
     ),
     (Server, "port"): PORT,
-    (Server, "workers"): Rule(minimum=1, maximum=1024, allowed="a whole number from 1 to 1024"),
+    (Server, "workers"): _whole(*limits.WORKERS),
     (Server, "timeout"): Rule(
         above=0, maximum=86400, allowed="a number of seconds, above 0 and at most 86400"
     ),
     (Server, "max_body"): Rule(
-        minimum=1,
-        maximum=2**63 - 1,
+        minimum=limits.MAX_BODY.low,
+        maximum=limits.MAX_BODY.high,
         pattern=MAX_BODY,
         size=True,
-        allowed='bytes, above 0, as a whole number or a text such as "100MiB" or "1GB"',
+        allowed=f"bytes, from {limits.MAX_BODY.low} to {limits.MAX_BODY.high} (2GiB), as a whole number or a text such as"
+        ' "100MiB" or "1GB"',
     ),
     (Server, "cors_origins"): Rule(
-        pattern=r"^(\*|[a-z][a-z0-9+.-]*://(?![^/]*@)[^\s/,*\x00-\x1f\x7f]+)$",
+        pattern=rf"^(\*|[a-z][a-z0-9+.-]*://(?![^/]*@)[^\s/,{re.escape(limits.ORIGIN_PATTERN_MARKS)}\x00-\x1f\x7f]+)$",
         distinct=True,
         allowed="`*`, or an origin such as https://example.org (no path, no blank, no pattern)",
         private=True,

@@ -19,9 +19,10 @@ _HERE = sys.modules[__name__]
 
 
 def reads(package: Package) -> tuple[Path, ...]:
-    """The requirements file."""
-    name = package.spec.environment.requirements
-    return (package.folder / name,) if name else ()
+    """The requirements file, and the code, whose imports may need a package more."""
+    spec = package.spec
+    code = (spec.entry.source_directory or spec.entry.script,) if spec.entry else ()
+    return tuple(package.folder / name for name in (spec.environment.requirements, *code) if name)
 
 
 def wanted(package: Package) -> Wanted:

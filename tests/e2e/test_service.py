@@ -206,7 +206,7 @@ def test_serve_in_the_foreground_leaves_the_workspace_free(mine: Workspace) -> N
     finally:
         server.send_signal(signal.SIGINT)
         out, err = server.communicate(timeout=30)
-    assert server.returncode == 0, out + err
+    assert server.returncode == 130, out + err
     assert "Traceback" not in err
 
 

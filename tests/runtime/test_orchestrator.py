@@ -171,7 +171,7 @@ def test_interrupt_twice_stops_at_once(launch: Launch, script: str) -> None:
         running = later(pool, server, "sleep 60")
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-        assert server.stop(signal.SIGINT, 10) == 0
+        assert server.stop(signal.SIGINT, 10) == 130
         assert running.result(10).status == 503
 
 

@@ -85,7 +85,6 @@ FAILING = {
     "sibling beside the script only": Layout(
         {"code/score.py": SIBLING, "code/sibling.py": "VALUE = 1"}, "code/score.py"
     ),
-    "no such script": Layout({}, "nope.py"),
     "swagger.json is broken": Layout({"score.py": ECHO, "swagger.json": "{"}),
     "logging.json is broken": Layout({"score.py": ECHO, "logging.json": '{"version": 7}'}),
     "timeout is no number": Layout({"score.py": ECHO}, environment={"SCORING_TIMEOUT_MS": "soon"}),
