@@ -11,18 +11,19 @@ to do. All else loads where it is used.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlpkg.errors import UsageError
 from mlpkg.registry import state
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Notify, Wanted
+from mlpkg.registry.state import BundledSettings, Notify
+from mlpkg.remote.credentials import Credentials
 from mlpkg.spec.model import Registry
 
 if TYPE_CHECKING:
-    from mlpkg.registry.state import Secrets, State
+    from mlpkg.registry.state import BundledSecrets, BundledState
 
 __all__ = [
     "Credentials",
@@ -37,14 +38,6 @@ __all__ = [
     "status",
     "up",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """User name and password (HTTP Basic)."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +184,7 @@ def status(settings: Registry) -> Status:
     )
 
 
-def _wanted(settings: Registry) -> Wanted:
+def _wanted(settings: Registry) -> BundledSettings:
     """The settings that concern the bundled registry, checked. Raises UsageError."""
     if settings.address:
         raise UsageError(
@@ -203,9 +196,9 @@ def _wanted(settings: Registry) -> Wanted:
     folder = Path(settings.storage).expanduser() if settings.storage else None
     if folder and not folder.is_absolute():
         raise UsageError(f"[registry] storage is not an absolute path: {settings.storage}")
-    return Wanted(settings.port, str(folder) if folder else "", settings.auth)
+    return BundledSettings(settings.port, str(folder) if folder else "", settings.auth)
 
 
-def _endpoint(known: State, secrets: Secrets) -> Endpoint:
+def _endpoint(known: BundledState, secrets: BundledSecrets) -> Endpoint:
     login = Credentials(secrets.username, secrets.password) if known.wanted.auth else None
     return Endpoint(f"127.0.0.1:{known.wanted.port}", login, known.instance)

@@ -22,7 +22,7 @@ from mlpkg.registry import state
 from mlpkg.registry.config import config_text
 from mlpkg.registry.process import ENVIRONMENT, parse_version
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Secrets, Wanted
+from mlpkg.registry.state import BundledSecrets, BundledSettings
 
 PROGRAM = "/usr/bin/docker-registry"
 USER = 65532
@@ -33,19 +33,19 @@ LABEL = "org.mlpkg.registry"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ContainerPlan:
     """The container for what is wanted; `owner` is the registry's user and group."""
 
-    wanted: Wanted
+    wanted: BundledSettings
     owner: tuple[int, int]
 
 
-def plan(wanted: Wanted) -> Plan:
+def plan(wanted: BundledSettings) -> ContainerPlan:
     """The container for these settings. Raises Unreachable."""
     if not wanted.storage:
-        return Plan(wanted, (USER, USER))
+        return ContainerPlan(wanted, (USER, USER))
     # A rootless engine maps the user who runs it to uid 0 of its containers.
-    return Plan(wanted, (0, 0) if engine.is_rootless() else (os.getuid(), os.getgid()))
+    return ContainerPlan(wanted, (0, 0) if engine.is_rootless() else (os.getuid(), os.getgid()))
 
 
 def volume_name(port: int) -> str:
@@ -63,7 +63,7 @@ def container_name(port: int) -> str:
     return f"mlpkg-registry-{port}"
 
 
-def ensure_instance(plan: Plan) -> str:
+def ensure_instance(plan: ContainerPlan) -> str:
     """The storage's identity: the volume's label, or the folder's file. Makes what is missing."""
     if plan.wanted.storage:
         return state.ensure_instance(Path(plan.wanted.storage))
@@ -87,13 +87,15 @@ def existing(port: int) -> engine.ContainerState | None:
     return found if is_own else None
 
 
-def wanted_of(found: engine.ContainerState) -> Wanted:
+def wanted_of(found: engine.ContainerState) -> BundledSettings:
     """The settings that a container was made for, from its labels."""
     label = found.labels.get
-    return Wanted(int(label(LABEL, "0")), label(f"{LABEL}.storage", ""), label(f"{LABEL}.auth") != "false")
+    return BundledSettings(
+        int(label(LABEL, "0")), label(f"{LABEL}.storage", ""), label(f"{LABEL}.auth") != "false"
+    )
 
 
-def start(plan: Plan, secrets: Secrets, source: Source) -> str:
+def start(plan: ContainerPlan, secrets: BundledSecrets, source: Source) -> str:
     """Start the registry's container and return its id; one that was only stopped is started again.
 
     Raises UsageError (port or name taken), MlpkgError, Unreachable, and what `source` raises.
@@ -143,7 +145,7 @@ def _restarted(container: str) -> bool:
     return True
 
 
-def _mounts(wanted: Wanted) -> tuple[engine.Mount, ...]:
+def _mounts(wanted: BundledSettings) -> tuple[engine.Mount, ...]:
     data = (
         engine.Mount(target=DATA, source=wanted.storage, kind="bind")
         if wanted.storage
@@ -152,7 +154,7 @@ def _mounts(wanted: Wanted) -> tuple[engine.Mount, ...]:
     return (data, engine.Mount(target=CONFIG, source=config_volume(wanted.port)))
 
 
-def _files(plan: Plan, secrets: Secrets) -> tuple[engine.File, ...]:
+def _files(plan: ContainerPlan, secrets: BundledSecrets) -> tuple[engine.File, ...]:
     folder = DATA if plan.wanted.storage else f"{DATA}/data"
     text = config_text(
         storage=folder,
@@ -183,7 +185,7 @@ def _loaded(digest: str, stream: Iterator[bytes]) -> str:
     return loaded
 
 
-def run_once(container: str, wanted: Wanted, arguments: list[str]) -> str:
+def run_once(container: str, wanted: BundledSettings, arguments: list[str]) -> str:
     """Run the program of the registry's (stopped) container on its volumes, and return what it said.
 
     Raises MlpkgError, Unreachable.

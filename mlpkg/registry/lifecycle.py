@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from mlpkg.errors import MlpkgError, Unreachable, UsageError
 from mlpkg.registry import probe, process, state
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Notify, Secrets, State, Wanted
+from mlpkg.registry.state import BundledSecrets, BundledSettings, BundledState, Notify
 
 
-def is_running(known: State) -> bool:
+def is_running(known: BundledState) -> bool:
     """Whether what was started then still runs; what an absent engine was to run does not."""
     if known.mode == "process":
         return process.is_alive(known.pid, known.started)
@@ -27,7 +27,7 @@ def is_running(known: State) -> bool:
     return found is not None and found.running
 
 
-def running(port: int, secrets: Secrets, notify: Notify) -> State | None:
+def running(port: int, secrets: BundledSecrets, notify: Notify) -> BundledState | None:
     """The registry that runs on this port and is ours, even when the state file is lost.
 
     Raises UsageError when something else listens there.
@@ -52,7 +52,7 @@ def running(port: int, secrets: Secrets, notify: Notify) -> State | None:
     )
 
 
-def _is_proven(known: State, secrets: Secrets) -> bool:
+def _is_proven(known: BundledState, secrets: BundledSecrets) -> bool:
     """Whether the known container answers. Its random password proves it, so that no engine need be asked.
 
     A process needs no proof (`is_running` costs nothing there), and would not be told from a container
@@ -62,7 +62,7 @@ def _is_proven(known: State, secrets: Secrets) -> bool:
     return known.mode == "container" and login is not None and probe.is_ours(known.wanted.port, login)
 
 
-def _adopted(port: int) -> State | None:
+def _adopted(port: int) -> BundledState | None:
     """This user's container for the port, as a state, from its labels."""
     from mlpkg.registry import container  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ def _adopted(port: int) -> State | None:
         if found is None or not found.running:
             return None
         wanted = container.wanted_of(found)
-        return State(
+        return BundledState(
             mode="container",
             wanted=wanted,
             instance=container.ensure_instance(container.plan(wanted)),
@@ -83,7 +83,7 @@ def _adopted(port: int) -> State | None:
         return None
 
 
-def confirmed(known: State, wanted: Wanted, secrets: Secrets) -> State:
+def confirmed(known: BundledState, wanted: BundledSettings, secrets: BundledSecrets) -> BundledState:
     """A running registry, if it is the one that is wanted and answers; its instance looked at afresh.
 
     Raises UsageError (it runs with other settings), MlpkgError (it does not answer).
@@ -109,7 +109,7 @@ def confirmed(known: State, wanted: Wanted, secrets: Secrets) -> State:
     return fresh
 
 
-def start(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def start(wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify) -> BundledState:
     """Start the registry as a container, or as a process where that cannot be, and wait until it answers.
 
     It keeps to the way it ran last, because the other way has another storage; a change is told.
@@ -146,12 +146,14 @@ def _no_engine() -> str | None:
     return reason
 
 
-def _start_container(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def _start_container(
+    wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify
+) -> BundledState:
     from mlpkg.registry import container  # noqa: PLC0415
 
     notify(f"starting the registry on 127.0.0.1:{wanted.port}")
     plan = container.plan(wanted)
-    fresh = State(mode="container", wanted=wanted, instance=container.ensure_instance(plan))
+    fresh = BundledState(mode="container", wanted=wanted, instance=container.ensure_instance(plan))
     name = container.start(plan, secrets, source)
     fresh = _answering(replace(fresh, container=name, since=_now()), secrets)
     fresh = replace(fresh, version=container.version(name))
@@ -159,16 +161,18 @@ def _start_container(wanted: Wanted, secrets: Secrets, source: Source, notify: N
     return fresh
 
 
-def _start_process(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def _start_process(
+    wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify
+) -> BundledState:
     binary = source.binary()
     notify(f"starting the registry on 127.0.0.1:{wanted.port}")
     instance = state.ensure_instance(state.folder_of(wanted))
-    fresh = State(mode="process", wanted=wanted, instance=instance, version=process.version(binary))
+    fresh = BundledState(mode="process", wanted=wanted, instance=instance, version=process.version(binary))
     pid = process.start(binary, wanted, secrets)
     return _answering(replace(fresh, pid=pid, started=process.birth(pid), since=_now()), secrets)
 
 
-def _answering(fresh: State, secrets: Secrets) -> State:
+def _answering(fresh: BundledState, secrets: BundledSecrets) -> BundledState:
     """Remember first what was started, so that it can be found; stop it again if it never answers."""
     state.write_state(fresh)
     if probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh)):
@@ -181,18 +185,18 @@ def _answering(fresh: State, secrets: Secrets) -> State:
     )
 
 
-def stop(known: State) -> bool:
+def stop(known: BundledState) -> bool:
     """Stop exactly what `known` names, and say whether it ran. Raises Unreachable, MlpkgError."""
     was_running = _stop_container(known) if known.mode == "container" else _stop_process(known)
     state.write_state(replace(known, container=None, pid=None, started=None, since=None))
     return was_running
 
 
-def _stop_process(known: State) -> bool:
+def _stop_process(known: BundledState) -> bool:
     return bool(known.pid and known.started and process.stop(known.pid, known.started))
 
 
-def _stop_container(known: State) -> bool:
+def _stop_container(known: BundledState) -> bool:
     from mlpkg import engine  # noqa: PLC0415
 
     found = engine.inspect(known.container) if known.container else None
@@ -203,7 +207,7 @@ def _stop_container(known: State) -> bool:
     return found.running
 
 
-def collect_garbage(known: State, secrets: Secrets, source: Source, *, untagged: bool) -> str:
+def collect_garbage(known: BundledState, secrets: BundledSecrets, source: Source, *, untagged: bool) -> str:
     """Remove unreferenced blobs while the registry stands still, start it again, and return the report.
 
     Distribution's own collector, which must not meet a push (distribution #3045, #3743).
@@ -229,7 +233,7 @@ def collect_garbage(known: State, secrets: Secrets, source: Source, *, untagged:
         _answering(known, secrets)
 
 
-def place(known: State) -> str:
+def place(known: BundledState) -> str:
     """Where the data lies, for people."""
     if folder := state.data_folder(known):
         return f"folder {folder}"
@@ -238,7 +242,7 @@ def place(known: State) -> str:
     return f"volume {container.volume_name(known.wanted.port)}"
 
 
-def size(known: State) -> int | None:
+def size(known: BundledState) -> int | None:
     """Bytes in the storage, None when that cannot be known."""
     if folder := state.data_folder(known):
         return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
@@ -251,7 +255,7 @@ def size(known: State) -> int | None:
         return None
 
 
-def _log_tail(known: State) -> str:
+def _log_tail(known: BundledState) -> str:
     if known.mode == "process":
         return process.log_tail(state.port_path(known.wanted.port))
     from mlpkg.registry import container  # noqa: PLC0415
@@ -262,7 +266,7 @@ def _log_tail(known: State) -> str:
         return error.message
 
 
-def _login(secrets: Secrets, wanted: Wanted) -> tuple[str, str] | None:
+def _login(secrets: BundledSecrets, wanted: BundledSettings) -> tuple[str, str] | None:
     return (secrets.username, secrets.password) if wanted.auth else None
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from mlpkg.errors import MlpkgError
 from mlpkg.registry.config import config_text
 from mlpkg.registry.state import (
-    Secrets,
-    Wanted,
+    BundledSecrets,
+    BundledSettings,
     folder_of,
     make_port_folder,
     port_path,
@@ -30,7 +30,7 @@ LOG_LIMIT = 1 << 20
 """Bytes of log that are kept when the registry is started or found running."""
 
 
-def start(binary: Path, wanted: Wanted, secrets: Secrets) -> int:
+def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int:
     """Start the registry and return its pid; it outlives us. Raises UsageError, MlpkgError."""
     folder = make_port_folder(wanted.port)
     htpasswd = folder / "htpasswd"
@@ -66,7 +66,7 @@ def start(binary: Path, wanted: Wanted, secrets: Secrets) -> int:
     return pid
 
 
-def run_once(binary: Path, wanted: Wanted, arguments: list[str]) -> str:
+def run_once(binary: Path, wanted: BundledSettings, arguments: list[str]) -> str:
     """Run the program with the registry's configuration, which `start` wrote, and return what it said.
 
     Raises MlpkgError.

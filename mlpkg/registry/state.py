@@ -28,7 +28,7 @@ Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BundledSettings:
     """What the settings ask for; `storage` is an absolute folder, or empty for a place of mlpkg's own."""
 
     port: int
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class BundledState:
     """How the registry of one port was started last.
 
     `instance` belongs to the storage. `container` is the engine's id; `pid` goes with `started`, which
@@ -45,7 +45,7 @@ class State:
     """
 
     mode: Literal["container", "process"]
-    wanted: Wanted
+    wanted: BundledSettings
     instance: str
     container: str | None = None
     pid: int | None = None
@@ -55,7 +55,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class BundledSecrets:
     """Made once per port. `http` signs upload sessions, so that they outlive a restart of the registry."""
 
     username: str
@@ -114,14 +114,14 @@ def private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def read_state(port: int) -> State | None:
+def read_state(port: int) -> BundledState | None:
     """What `write_state` left; None when there is nothing, or nothing that can be believed."""
     value = _read_json(port_path(port) / "state.json")
     if value is None or value.get("mode") not in ("container", "process"):
         return None
     try:
-        wanted = Wanted(port, value["wanted"]["storage"], value["wanted"]["auth"])
-        known = State(
+        wanted = BundledSettings(port, value["wanted"]["storage"], value["wanted"]["auth"])
+        known = BundledState(
             mode=value["mode"],
             wanted=wanted,
             instance=value["instance"],
@@ -134,21 +134,21 @@ def read_state(port: int) -> State | None:
     return known if is_sound and isinstance(wanted.auth, bool) else None
 
 
-def write_state(known: State) -> None:
+def write_state(known: BundledState) -> None:
     """Remember how the registry was started. Raises MlpkgError."""
     text = json.dumps({"format": FORMAT, **asdict(known)}, indent=1)
     write_private(make_port_folder(known.wanted.port) / "state.json", text.encode() + b"\n")
 
 
-def read_secrets(port: int) -> Secrets | None:
+def read_secrets(port: int) -> BundledSecrets | None:
     """The secrets of a port, None when they were not made yet or cannot be believed."""
     value = _read_json(port_path(port) / "secrets.json")
     parts = [(value or {}).get(key) for key in ("username", "password", "http", "htpasswd")]
     texts = [part for part in parts if isinstance(part, str) and part]
-    return Secrets(*texts) if len(texts) == len(parts) else None
+    return BundledSecrets(*texts) if len(texts) == len(parts) else None
 
 
-def ensure_secrets(port: int) -> Secrets:
+def ensure_secrets(port: int) -> BundledSecrets:
     """The secrets of a port, made at the first call (hold `lock`). Raises UsageError, MlpkgError."""
     if known := read_secrets(port):
         return known
@@ -159,7 +159,7 @@ def ensure_secrets(port: int) -> Secrets:
     password = secrets.token_urlsafe(32)
     # The registry checks the hash at every request. 256 random bits need no slow hash: the lowest cost.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=4)).decode()
-    made = Secrets("mlpkg", password, secrets.token_hex(32), f"mlpkg:{hashed}\n")
+    made = BundledSecrets("mlpkg", password, secrets.token_hex(32), f"mlpkg:{hashed}\n")
     text = json.dumps({"format": FORMAT, **asdict(made)}, indent=1)
     write_private(make_port_folder(port) / "secrets.json", text.encode() + b"\n")
     return made
@@ -188,12 +188,12 @@ def lock(port: int, notify: Notify) -> Generator[None, None, None]:
         yield
 
 
-def folder_of(wanted: Wanted) -> Path:
+def folder_of(wanted: BundledSettings) -> Path:
     """The folder of the registry's data when it is no volume: the one asked for, or mlpkg's own."""
     return Path(wanted.storage) if wanted.storage else port_path(wanted.port) / "storage"
 
 
-def data_folder(known: State) -> Path | None:
+def data_folder(known: BundledState) -> Path | None:
     """The folder of the registry's data; None when it is a volume of the engine."""
     return folder_of(known.wanted) if known.wanted.storage or known.mode == "process" else None
 

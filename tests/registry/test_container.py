@@ -77,7 +77,7 @@ def test_a_running_registry_is_confirmed_without_the_engine(
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     code = (
-        "import sys; from mlpkg import registry; from mlpkg.spec.model import Registry; "
+        "import sys; from mlpkg.registry import bundled as registry; from mlpkg.spec.model import Registry; "
         f"print(registry.up(Registry(port={container_settings.port}), None, notify=print).instance, "
         "'docker' in sys.modules)"
     )
