@@ -26,6 +26,9 @@ from mlpkg.registry.state import (
 ENVIRONMENT = {"OTEL_TRACES_EXPORTER": "none"}
 """All of it: REGISTRY_* of the caller would change the configuration, and 3.x would send traces."""
 
+PROC = Path("/proc")
+"""Where Linux shows its processes; nothing is there on other systems."""
+
 LOG_LIMIT = 1 << 20
 """Bytes of log that are kept when the registry is started or found running."""
 
@@ -97,17 +100,36 @@ def parse_version(text: str) -> str | None:
 
 
 def birth(pid: int) -> str | None:
-    """What tells a process from others of the same number: boot and start time; None when it is gone.
+    """What tells a process from others of the same number; None when it is gone. A zombie is gone.
 
-    proc_pid_stat(5), field 22, in clock ticks since boot. A zombie is gone.
+    Boot and start time from /proc (proc_pid_stat(5), field 22, in clock ticks since boot). Where there is
+    no /proc (macOS, the BSDs) what ps says: the start, to the second. Raises MlpkgError (neither of them).
     """
+    if not (PROC / "self").exists():
+        return _birth_by_ps(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
     state, *rest = fields.split()
     return None if state in "ZX" else f"{boot}:{rest[18]}"
+
+
+def _birth_by_ps(pid: int) -> str | None:
+    """State and start from ps(1): `stat` and `lstart` are known to procps, macOS and the BSDs."""
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    # The start is printed in the caller's language and time zone: both must be the same at every call.
+    environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0"}
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environ)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MlpkgError(
+            f"process {pid} cannot be looked at: there is no /proc, and ps does not work: {error}",
+            hint="install ps (procps), or mount /proc",
+        ) from error
+    state, _, started = said.stdout.strip().partition(" ")
+    return f"ps:{started.strip()}" if started and state[0] not in "ZX" else None
 
 
 def is_alive(pid: int | None, started: str | None) -> bool:

@@ -101,6 +101,30 @@ def test_a_recycled_pid_is_not_killed(process_settings: Registry, registry_sourc
         stranger.communicate(b"\n", timeout=10)
 
 
+def test_it_is_found_and_stopped_without_proc(
+    process_settings: Registry,
+    registry_source: BinarySource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS and the BSDs have no /proc: there ps knows a process's start."""
+    monkeypatch.setattr(process, "PROC", tmp_path / "no-proc")
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    pid = pid_of(process_settings)
+    assert registry.status(process_settings).running
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert registry.up(process_settings, registry_source, notify=quiet) == first
+    assert pid_of(process_settings) == pid
+    assert registry_source.asked == ["binary"]
+    assert not process.is_alive(os.getpid(), process.birth(pid)), "another process is another"
+    assert registry.down(process_settings)
+    assert process.birth(pid) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MlpkgError, match="no /proc"):
+        process.birth(os.getpid())
+
+
 def test_a_killed_registry_is_started_again(
     process_settings: Registry, registry_source: BinarySource
 ) -> None:
