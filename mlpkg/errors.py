@@ -4,6 +4,7 @@
 
     MlpkgError                 exit 1   something failed; nothing already built is lost
     |- UsageError              exit 2   the command line, or the workspace, cannot be used
+    |  `- Taken               exit 2   a port or a name is somebody else's
     |- SpecError               exit 2   a spec is wrong: all its problems at once
     |- LockError               exit 2   what the spec asks for cannot be chosen
     |- ChangedInput            exit 1   a file changed while it was read
@@ -52,6 +53,10 @@ class UsageError(MlpkgError):
     """The command line or the workspace cannot be used as it is."""
 
     exit_code = 2
+
+
+class Taken(UsageError):
+    """A port or a name belongs to somebody else; another one may be free."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,18 @@ from mlpkg.engine.containers import (
     File,
     Mount,
     RunSpec,
+    archive,
+    create,
     execute,
     find,
     inspect,
     logs,
+    put,
     remove,
     run,
     start,
     stop,
+    wait,
 )
 from mlpkg.engine.images import has_image, image_id, load, pull, remove_image, tag
 from mlpkg.engine.volumes import ensure_volume, remove_volume, volume_size
@@ -32,7 +36,9 @@ __all__ = [
     "File",
     "Mount",
     "RunSpec",
+    "archive",
     "available",
+    "create",
     "ensure_volume",
     "execute",
     "find",
@@ -44,6 +50,7 @@ __all__ = [
     "load",
     "logs",
     "pull",
+    "put",
     "remove",
     "remove_image",
     "remove_volume",
@@ -52,6 +59,7 @@ __all__ = [
     "stop",
     "tag",
     "volume_size",
+    "wait",
 ]
 
 

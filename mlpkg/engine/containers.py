@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import quote
 
-from mlpkg.engine.client import CALL, client, raise_for_status
+from mlpkg.engine.client import CALL, TRANSFER, client, raise_for_status
 from mlpkg.errors import MlpkgError
 
 
@@ -43,12 +44,14 @@ class RunSpec:
     """A container to make and start.
 
     `ports` maps a port of the container to an address and port of the host (0: the engine chooses).
-    `command` empty means the image's own. `memory` is in bytes. `restart` means: after a crash and
+    `entrypoint` and `command` empty mean the image's own; a `command` alone is appended to the image's
+    entrypoint. `memory` is in bytes. `restart` means: after a crash and
     after a reboot, until it is stopped. `healthcheck=False` switches off the image's own.
     """
 
     image: str
     name: str | None = None
+    entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     read_only: bool = True
@@ -79,26 +82,93 @@ class ContainerState:
     started: str
 
 
+def create(spec: RunSpec) -> str:
+    """Make a container, put its files in place, and return its id; it does not run yet.
+
+    Raises Taken (the name is another container's), MlpkgError, Unreachable.
+    """
+    with client(f"making {spec.name or spec.image}") as api:
+        return _created(api, spec)
+
+
 def run(spec: RunSpec) -> str:
     """Make a container, put its files in place, start it, and return its id.
 
-    A container that cannot start is removed again. Raises UsageError (port or name taken), MlpkgError,
-    Unreachable.
+    A container that cannot start is removed again. Raises Taken (port or name), MlpkgError, Unreachable.
     """
-    what = f"starting {spec.name or spec.image}"
-    with client(what) as api:
-        container = str(api.create_container(**_creation(api, spec))["Id"])
-        is_started = False
-        try:
-            for file in spec.files:
-                folder = str(PurePosixPath(file.path).parent)
-                api.put_archive(container, folder, _archive(file))
+    with client(f"starting {spec.name or spec.image}") as api:
+        container = _created(api, spec)
+        with _removed_on_failure(api, container):
             api.start(container)
-            is_started = True
-        finally:
-            if not is_started:
-                api.remove_container(container, force=True, v=True)
         return container
+
+
+def _created(api: Any, spec: RunSpec) -> str:
+    container = str(api.create_container(**_creation(api, spec))["Id"])
+    with _removed_on_failure(api, container):
+        _put(api, container, spec.files)
+    return container
+
+
+@contextmanager
+def _removed_on_failure(api: Any, container: str) -> Iterator[None]:
+    is_done = False
+    try:
+        yield
+        is_done = True
+    finally:
+        if not is_done:
+            api.remove_container(container, force=True, v=True)
+
+
+def _put(api: Any, container: str, files: Iterable[File]) -> None:
+    for file in files:
+        api.put_archive(container, str(PurePosixPath(file.path).parent), _archive(file))
+
+
+def put(container: str, files: Iterable[File]) -> None:
+    """Put files into the volumes of a container, running or not. Raises MlpkgError, Unreachable."""
+    with client(f"writing into the container {container}") as api:
+        _put(api, container, files)
+
+
+@contextmanager
+def archive(container: str, path: str) -> Iterator[tarfile.TarFile]:
+    """All that lies below a folder of a container, running or not, as a tar that is read while it comes.
+
+    Raises MlpkgError (no such path; a torn answer), Unreachable.
+    """
+    what = f"reading {path} of the container {container}"
+    with client(what, TRANSFER) as api:
+        pieces, _ = api.get_archive(container, path, chunk_size=1 << 20)
+        try:
+            with tarfile.open(fileobj=_Pieces(pieces), mode="r|", bufsize=1 << 20) as tar:
+                yield tar
+        except tarfile.TarError as error:
+            raise MlpkgError(f"{what}: {error}") from error
+        finally:
+            pieces.close()
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a file to read from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At least one byte until the end; at most `size`."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        taken, self._rest = (self._rest[:size], self._rest[size:]) if size >= 0 else (self._rest, b"")
+        return taken
 
 
 def _creation(api: Any, spec: RunSpec) -> dict[str, Any]:
@@ -123,6 +193,7 @@ def _creation(api: Any, spec: RunSpec) -> dict[str, Any]:
     return {
         "image": spec.image,
         "name": spec.name,
+        "entrypoint": list(spec.entrypoint) or None,
         "command": list(spec.command) or None,
         "user": spec.user,
         "environment": dict(spec.env),
@@ -185,9 +256,22 @@ def find(label: str) -> list[ContainerState]:
 
 
 def start(container: str) -> None:
-    """Start a stopped container. Raises UsageError (port taken), MlpkgError, Unreachable."""
+    """Start a stopped container. Raises Taken (port), MlpkgError, Unreachable."""
     with client(f"starting the container {container}") as api:
         api.start(container)
+
+
+def wait(container: str, seconds: float) -> int | None:
+    """Wait for a container to end: its exit code, None when it did not end in time. Raises MlpkgError, Unreachable."""
+    end, pause = time.monotonic() + seconds, 0.05
+    while (found := inspect(container)) is not None and found.running:
+        if time.monotonic() > end:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+    if found is None:
+        raise MlpkgError(f"the container {container} was removed while it ran")
+    return found.exit_code
 
 
 def stop(container: str, timeout: int = 10) -> None:
