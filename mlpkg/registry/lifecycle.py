@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.errors import MlpkgError, Taken, Unreachable, UsageError
 from mlpkg.registry import probe, process, state
 from mlpkg.registry.source import Source
 from mlpkg.registry.state import BundledSecrets, BundledSettings, BundledState, Notify
+
+LONGEST_COLLECTION = 3600.0
+"""Seconds after which a collector that has not ended is stopped; it reads every manifest once."""
+
+COLLECTED = ("docker/registry/v2/repositories", "docker/registry/v2/blobs")
+"""Below the storage's root: the collector fails where they are missing, as in a storage nobody pushed to."""
 
 
 def is_running(known: BundledState) -> bool:
@@ -30,7 +38,7 @@ def is_running(known: BundledState) -> bool:
 def running(port: int, secrets: BundledSecrets, notify: Notify) -> BundledState | None:
     """The registry that runs on this port and is ours, even when the state file is lost.
 
-    Raises UsageError when something else listens there.
+    Raises Taken when something else listens there.
     """
     known = state.read_state(port)
     if known and (_is_proven(known, secrets) or is_running(known)):
@@ -44,12 +52,42 @@ def running(port: int, secrets: BundledSecrets, notify: Notify) -> BundledState 
                 f"the registry's container runs again: its storage is the {place(adopted)}, not the {place(known)}"
             )
         return adopted
-    if not probe.stays_taken(port):
-        return None
-    raise UsageError(
-        f"port {port} of 127.0.0.1 is taken by {probe.listener(port)}",
-        hint=f"stop it, or choose another port: [registry] port = {port + 1} in mlpkg.toml",
-    )
+    require_free(port)
+    return None
+
+
+def require_free(port: int) -> None:
+    """Raises Taken, with who has it, when something listens on the port and stays there."""
+    if probe.is_taken(port) and probe.stays_taken(port):
+        raise Taken(
+            f"port {port} of 127.0.0.1 is taken by {probe.listener(port)}",
+            hint=f"stop it, or choose another port: [registry] port = {probe.next_free(port)} in mlpkg.toml",
+        )
+
+
+def stranger(port: int) -> str | None:
+    """Who listens where our registry does not, for people."""
+    return f"port {port} is taken by {probe.listener(port)}" if probe.is_taken(port) else None
+
+
+def looked_at(known: BundledState, secrets: BundledSecrets | None) -> tuple[bool, str | None]:
+    """Whether the registry runs, and what is not as it should be."""
+    port = known.wanted.port
+    answers = secrets is not None and probe.is_ours(port, _login(secrets, known.wanted))
+    if is_running(known):
+        return True, None if answers else f"it runs, and does not answer on port {port}"
+    if known.mode == "container" and (reason := _engine_fault()):
+        said = "it answers" if answers else "it does not answer"
+        return answers, f"{said}, and the engine that runs it cannot be asked: {reason}"
+    if answers:
+        return True, "it answers, and was not started by the last `mlpkg registry up`"
+    return False, stranger(port)
+
+
+def _engine_fault() -> str | None:
+    from mlpkg import engine  # noqa: PLC0415
+
+    return engine.available()
 
 
 def _is_proven(known: BundledState, secrets: BundledSecrets) -> bool:
@@ -166,19 +204,28 @@ def _start_process(
 ) -> BundledState:
     binary = source.binary()
     notify(f"starting the registry on 127.0.0.1:{wanted.port}")
+    is_first = state.read_state(wanted.port) is None
     instance = state.ensure_instance(state.folder_of(wanted))
     fresh = BundledState(mode="process", wanted=wanted, instance=instance, version=process.version(binary))
     pid = process.start(binary, wanted, secrets)
-    return _answering(replace(fresh, pid=pid, started=process.birth(pid), since=_now()), secrets)
+    try:
+        return _answering(replace(fresh, pid=pid, started=process.birth(pid), since=_now()), secrets)
+    except Taken:
+        if is_first:
+            state.forget(wanted.port)
+        raise
 
 
 def _answering(fresh: BundledState, secrets: BundledSecrets) -> BundledState:
     """Remember first what was started, so that it can be found; stop it again if it never answers."""
     state.write_state(fresh)
-    if probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh)):
+    answers = probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh))
+    if answers and is_running(fresh):
         return fresh
     said = _log_tail(fresh)
     stop(fresh)
+    # Somebody else was faster between the look and the start.
+    require_free(fresh.wanted.port)
     raise MlpkgError(
         f"the registry does not answer on port {fresh.wanted.port}: {said or 'it wrote no log'}",
         hint="see its storage's free space and rights",
@@ -207,30 +254,54 @@ def _stop_container(known: BundledState) -> bool:
     return found.running
 
 
-def collect_garbage(known: BundledState, secrets: BundledSecrets, source: Source, *, untagged: bool) -> str:
-    """Remove unreferenced blobs while the registry stands still, start it again, and return the report.
+@contextmanager
+def standing_still(
+    known: BundledState, secrets: BundledSecrets, source: Source, notify: Notify
+) -> Generator[None, None, None]:
+    """Nothing is written to the storage while the block runs; a registry that ran is started again.
+
+    Raises as `start` and `stop` do.
+    """
+    was_running = is_running(known)
+    if was_running:
+        notify("the registry stands still while its storage is cleaned")
+        stop(known)
+    try:
+        yield
+    finally:
+        if was_running:
+            start(known.wanted, secrets, source, notify)
+
+
+def collect_garbage(
+    known: BundledState, secrets: BundledSecrets, source: Source, *, untagged: bool = False
+) -> str:
+    """Remove unreferenced blobs from a storage that stands still, and return the report.
 
     Distribution's own collector, which must not meet a push (distribution #3045, #3743).
+    Raises MlpkgError (it failed, or took more than `LONGEST_COLLECTION` seconds), Unreachable.
     """
     arguments = ["garbage-collect", *(["--delete-untagged"] if untagged else [])]
     if known.mode == "process":
-        binary = source.binary()
-        _stop_process(known)
-        try:
-            return process.run_once(binary, known.wanted, arguments)
-        finally:
-            pid = process.start(binary, known.wanted, secrets)
-            _answering(replace(known, pid=pid, started=process.birth(pid)), secrets)
-    from mlpkg import engine  # noqa: PLC0415
+        for folder in COLLECTED:
+            (state.folder_of(known.wanted) / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return process.run_once(source.binary(), known.wanted, secrets, arguments, LONGEST_COLLECTION)
     from mlpkg.registry import container  # noqa: PLC0415
 
-    name = known.container or ""
-    engine.stop(name)
-    try:
-        return container.run_once(name, known.wanted, arguments)
-    finally:
-        engine.start(name)
-        _answering(known, secrets)
+    plan = container.plan(known.wanted)
+    return container.run_once(plan, secrets, source, arguments, COLLECTED, LONGEST_COLLECTION)
+
+
+def renew_instance(known: BundledState) -> None:
+    """Give the storage of a registry that stands still a new identity. Raises MlpkgError, Unreachable."""
+    folder = state.data_folder(known)
+    if folder:
+        instance = state.renew_instance(folder)
+    else:
+        from mlpkg.registry import container  # noqa: PLC0415
+
+        instance = container.renew_instance(container.plan(known.wanted))
+    state.write_state(replace(known, instance=instance, container=None, pid=None, started=None, since=None))
 
 
 def place(known: BundledState) -> str:

@@ -25,6 +25,11 @@ def is_taken(port: int) -> bool:
     return False
 
 
+def next_free(port: int) -> int:
+    """The first port after this one that nothing listens on; 0 when there is none."""
+    return next((other for other in range(port + 1, 65536) if not is_taken(other)), 0)
+
+
 def stays_taken(port: int, seconds: float = 2.0) -> bool:
     """Whether something goes on listening: a killed registry's port is free only after its last thread."""
     end = time.monotonic() + seconds

@@ -18,7 +18,6 @@ from mlpkg.registry.state import (
     BundledSettings,
     folder_of,
     make_port_folder,
-    port_path,
     private_opener,
     write_private,
 )
@@ -33,8 +32,8 @@ LOG_LIMIT = 1 << 20
 """Bytes of log that are kept when the registry is started or found running."""
 
 
-def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int:
-    """Start the registry and return its pid; it outlives us. Raises UsageError, MlpkgError."""
+def write_config(wanted: BundledSettings, secrets: BundledSecrets) -> Path:
+    """Write the registry's configuration and its password file. Raises UsageError, MlpkgError."""
     folder = make_port_folder(wanted.port)
     htpasswd = folder / "htpasswd"
     write_private(htpasswd, secrets.htpasswd.encode())
@@ -46,6 +45,13 @@ def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int
         htpasswd=str(htpasswd) if wanted.auth else None,
     )
     write_private(config, text.encode())
+    return config
+
+
+def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int:
+    """Start the registry and return its pid; it outlives us. Raises UsageError, MlpkgError."""
+    config = write_config(wanted, secrets)
+    folder = config.parent
     trim_log(folder)
     try:
         with open(log_file(folder), "ab", opener=private_opener) as log:
@@ -69,16 +75,20 @@ def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int
     return pid
 
 
-def run_once(binary: Path, wanted: BundledSettings, arguments: list[str]) -> str:
-    """Run the program with the registry's configuration, which `start` wrote, and return what it said.
+def run_once(
+    binary: Path, wanted: BundledSettings, secrets: BundledSecrets, arguments: list[str], seconds: float
+) -> str:
+    """Run the program with the registry's configuration, for `seconds` at most, and return what it said.
 
-    Raises MlpkgError.
+    Raises UsageError, MlpkgError.
     """
-    command = [str(binary), *arguments, str(port_path(wanted.port) / "config.yml")]
+    command = [str(binary), *arguments, str(write_config(wanted, secrets))]
     try:
-        said = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT)
+        said = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT, timeout=seconds)
     except OSError as error:
         raise MlpkgError(f"{binary}: cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise MlpkgError(f"{arguments[0]} did not end in {seconds:.0f} s and was stopped") from error
     if said.returncode:
         raise MlpkgError(f"{arguments[0]} failed: {said.stderr.decode(errors='replace').strip()[-500:]}")
     return said.stdout.decode(errors="replace")

@@ -4,6 +4,7 @@ Below `state_folder`, one folder per port (0700; every file 0600, replaced whole
 
     registry/5050/state.json      how it was started last        registry/5050/lock
     registry/5050/secrets.json    credentials and http.secret    registry/5050/storage/    (process mode)
+    registry/port.json            the port where none is written
 
 Cheap to import: a run with nothing to do reads these files and nothing else.
 """
@@ -22,6 +23,7 @@ from mlpkg.errors import MlpkgError, UsageError
 
 FORMAT = 1
 
+MOST_PORT = 65535
 
 Notify = Callable[[str], None]
 """Takes a line for people."""
@@ -80,17 +82,26 @@ def port_path(port: int) -> Path:
 
 def make_port_folder(port: int) -> Path:
     """The folder of one port's files, there and for this user only. Raises UsageError."""
-    folder = port_path(port)
+    return _make_folder(port_path(port))
+
+
+def _make_folder(folder: Path) -> Path:
     try:
         state_path().mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
     except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be made: {error.strerror}", hint="set MLPKG_STATE_HOME to a folder of your own"
-        ) from error
+        raise unusable(folder, error) from error
     return folder
+
+
+def unusable(path: Path, error: OSError) -> UsageError:
+    """The error for a state folder in which nothing can be made."""
+    return UsageError(
+        f"{path}: cannot be made: {error.strerror}", hint="set MLPKG_STATE_HOME to a folder of your own"
+    )
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -173,17 +184,45 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("format") == FORMAT else None
 
 
+def read_port() -> int | None:
+    """The port that was chosen for this user where none is written; None before the first choice."""
+    value = _read_json(state_path() / "registry" / "port.json")
+    port = (value or {}).get("port")
+    return port if isinstance(port, int) and 1 <= port <= MOST_PORT else None
+
+
+def write_port(port: int) -> None:
+    """Remember the chosen port (hold `lock(None, …)`). Raises UsageError, MlpkgError."""
+    folder = make_port_folder(port).parent
+    write_private(folder / "port.json", json.dumps({"format": FORMAT, "port": port}).encode() + b"\n")
+
+
+def forget(port: int) -> None:
+    """Forget how the registry of a port was started."""
+    with suppress(OSError):
+        (port_path(port) / "state.json").unlink()
+
+
 @contextmanager
-def lock(port: int, notify: Notify) -> Generator[None, None, None]:
-    """One start or stop at a time per port; waits for another process, and says so. Raises UsageError."""
+def lock(port: int | None, notify: Notify) -> Generator[None, None, None]:
+    """One start or stop at a time per port; waits for another process, and says so. Raises UsageError.
+
+    Without a port: one choice of a port at a time. It is taken before any port's own.
+    """
     import fcntl  # noqa: PLC0415
 
-    path = make_port_folder(port) / "lock"
-    with open(path, "a", opener=private_opener) as file:
+    path = (make_port_folder(port) if port else _make_folder(state_path() / "registry")) / "lock"
+    try:
+        file = open(path, "a", opener=private_opener)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise unusable(path, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            notify(f"waiting for another process that starts or stops the registry on port {port}")
+            notify(
+                f"waiting for another process that starts or stops the registry{f' on port {port}' if port else ''}"
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -210,8 +249,6 @@ def ensure_instance(folder: Path) -> str:
     """The identity of a storage folder, made where there is none; the folder too. Raises UsageError."""
     if known := read_instance(folder):
         return known
-    import secrets  # noqa: PLC0415
-
     file = _instance_file(folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -221,8 +258,15 @@ def ensure_instance(folder: Path) -> str:
             f"{folder}: the registry's storage cannot be made: {error.strerror}",
             hint="see [registry] storage",
         ) from error
+    return renew_instance(folder)
+
+
+def renew_instance(folder: Path) -> str:
+    """Give a storage folder a new identity: what is known about the old one says nothing about it. Raises MlpkgError."""
+    import secrets  # noqa: PLC0415
+
     instance = secrets.token_hex(16)
-    write_private(file, instance.encode() + b"\n")
+    write_private(_instance_file(folder), instance.encode() + b"\n")
     return instance
 
 

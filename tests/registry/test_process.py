@@ -21,7 +21,7 @@ from mlpkg.registry import probe, process, state
 from mlpkg.registry.bundled import Endpoint
 from mlpkg.spec.model import Registry
 
-from .asking import ask, push_blob, quiet
+from .asking import ask, port_of, push_blob, quiet
 from .source import BinarySource
 
 
@@ -30,7 +30,7 @@ def _hang_up(server: socket.socket) -> None:
 
 
 def pid_of(settings: Registry) -> int:
-    known = state.read_state(settings.port)
+    known = state.read_state(port_of(settings))
     assert known
     assert known.pid
     return known.pid
@@ -42,7 +42,7 @@ def test_up_answers_only_with_the_credentials(
     endpoint = registry.up(process_settings, registry_source, notify=quiet)
     assert ask(endpoint, "GET", "/v2/")[0] == 200
     assert ask(endpoint, "GET", "/v2/", login=False)[0] == 401
-    assert endpoint.credentials == registry.credentials(process_settings)
+    assert endpoint == registry.credentials(process_settings)
     assert registry.known_endpoint(process_settings) == endpoint
 
 
@@ -71,7 +71,7 @@ def test_a_wiped_storage_is_another_instance(
 ) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     push_blob(first, b"weights")
-    shutil.rmtree(state_home / "registry" / str(process_settings.port) / "storage" / "docker")
+    shutil.rmtree(state_home / "registry" / str(port_of(process_settings)) / "storage" / "docker")
     assert registry.known_endpoint(process_settings) is None
     second = registry.up(process_settings, registry_source, notify=quiet)
     assert second.instance != first.instance
@@ -91,7 +91,7 @@ def test_down_stops_exactly_this_process(process_settings: Registry, registry_so
 def test_a_recycled_pid_is_not_killed(process_settings: Registry, registry_source: BinarySource) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     registry.down(process_settings)
-    known = state.read_state(process_settings.port)
+    known = state.read_state(port_of(process_settings))
     assert known
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         state.write_state(replace(known, pid=stranger.pid, started="another-boot:1"))
@@ -141,7 +141,7 @@ def test_a_killed_registry_is_started_again(
 def test_a_port_of_another_program_is_refused(
     process_settings: Registry, registry_source: BinarySource
 ) -> None:
-    with socket.create_server(("127.0.0.1", process_settings.port)) as other:
+    with socket.create_server(("127.0.0.1", port_of(process_settings))) as other:
         other.settimeout(10)
         silent = threading.Thread(target=_hang_up, args=(other,))
         silent.start()
@@ -149,7 +149,7 @@ def test_a_port_of_another_program_is_refused(
             registry.up(process_settings, registry_source, notify=quiet)
         silent.join()
     text = str(caught.value)
-    assert f"port {process_settings.port}" in text
+    assert f"port {port_of(process_settings)}" in text
     assert f"process {os.getpid()}" in text
     assert "[registry] port" in text
 
@@ -227,9 +227,9 @@ def test_secrets_are_private_and_in_no_log(
     assert endpoint.credentials
     ask(endpoint, "GET", "/v2/try/manifests/none")
     password = endpoint.credentials.password
-    assert password not in repr(endpoint) + repr(state.read_secrets(process_settings.port))
-    assert password not in "".join(lines) + process.log_tail(state.port_path(process_settings.port))
-    folder = state_home / "registry" / str(process_settings.port)
+    assert password not in repr(endpoint) + repr(state.read_secrets(port_of(process_settings)))
+    assert password not in "".join(lines) + process.log_tail(state.port_path(port_of(process_settings)))
+    folder = state_home / "registry" / str(port_of(process_settings))
     assert [path.name for path in folder.iterdir() if path.is_file() and path.stat().st_mode & 0o077] == []
     assert folder.stat().st_mode & 0o777 == 0o700
     command = Path(f"/proc/{pid_of(process_settings)}/cmdline").read_bytes()
@@ -247,7 +247,7 @@ def test_a_grown_log_is_cut_while_the_registry_runs(
     process_settings: Registry, registry_source: BinarySource
 ) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
-    folder = state.port_path(process_settings.port)
+    folder = state.port_path(port_of(process_settings))
     with process.log_file(folder).open("ab") as log:
         log.write(b"x" * (process.LOG_LIMIT + 1))
     registry.up(process_settings, registry_source, notify=quiet)
