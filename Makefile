@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 # main job: train, lock, render, build, tag, push; then run the image and ask it
 demo: $(VENV)/ready
 	$(BIN)/doit
-	$(BIN)/mlpkg run diabetes --port 6789
+	$(BIN)/mlpkg run diabetes
 	$(BIN)/mlpkg score diabetes examples/diabetes/sample.json; status=$$?; $(BIN)/mlpkg stop diabetes; exit $$status
 
 test: $(VENV)/ready

@@ -19,7 +19,7 @@ from typing import Any, Literal, NoReturn
 
 from mlpkg import engine
 from mlpkg.digest import Digest, framed, sha256
-from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.errors import MlpkgError, Taken, Unreachable, UsageError
 from mlpkg.registry import probe, process
 from mlpkg.service import local as host
 from mlpkg.spec.workspace import Package
@@ -38,6 +38,12 @@ LABEL = "org.mlpkg.service"
 
 WORKSPACE_LABEL = "org.mlpkg.workspace"
 """On a service's container: the digest of its workspace's folder. One engine serves many workspaces."""
+
+DEFAULT_PORT = 6789
+"""Where a service answers, where no port is asked for and it is free."""
+
+PORTS = 100
+"""How many ports, from the default on, are tried before none is found."""
 
 START_TIMEOUT = 120.0
 """Seconds until a service must have answered; big models take long to load."""
@@ -58,25 +64,57 @@ class Service:
         return f"http://{HOST}:{self.port}"
 
 
-def start(package: Package, port: int, notify: Notify) -> Service:
+def start(package: Package, asked: int | None, notify: Notify) -> Service:
     """Run the pushed image (or serve without an engine), replacing the service that runs already.
 
     Returns when the service answers. What can be refused is refused before the old service is stopped.
-    Raises UsageError for a port that is taken, MlpkgError when it does not start.
+    Without a port it is chosen as `choose_port` does. Raises Taken for an asked port that is taken,
+    MlpkgError when it does not start.
     """
-    require_port(package, port)
+    choose_port(package, asked)
     reason = engine.available()
     if reason is None:
         image = _pulled(package, notify)
+        port = _said(choose_port(package, asked), asked, notify)
         stop(package)
         service = _start_container(package, image, port)
     else:
         notify(f"no Docker engine ({reason}): serving from a virtual environment with the same lock")
         python = host.python(package, notify)
+        port = _said(choose_port(package, asked), asked, notify)
         stop(package)
         service = _start_process(package, python, port)
     _await_ready(package, service)
     return service
+
+
+def choose_port(package: Package | None, asked: int | None) -> int:
+    """The port to answer at: the one asked for, else the package's own running service's, else the next free one.
+
+    Raises Taken when something else listens on the port asked for, or on all that are tried.
+    """
+    if asked is not None:
+        if package is None:
+            require_free(asked)
+        else:
+            require_port(package, asked)
+        return asked
+    running = find(package) if package else None
+    if running and running.port:
+        return running.port
+    last = DEFAULT_PORT + PORTS - 1
+    port = probe.next_free(DEFAULT_PORT - 1)
+    if not DEFAULT_PORT <= port <= last:
+        raise Taken(
+            f"ports {DEFAULT_PORT} to {last} of {HOST} are all taken", hint="choose another with --port"
+        )
+    return port
+
+
+def _said(port: int, asked: int | None, notify: Notify) -> int:
+    if asked is None and port != DEFAULT_PORT:
+        notify(f"port {DEFAULT_PORT} of {HOST} is not free, or this service has another already: port {port}")
+    return port
 
 
 def find(package: Package) -> Service | None:
@@ -139,14 +177,15 @@ def score(package: Package, body: bytes, timeout: float) -> tuple[int, bytes]:
     return _ask(service.port, "POST", path, body, timeout)
 
 
-def foreground(package: Package, port: int, notify: Notify) -> NoReturn:
+def foreground(package: Package, asked: int | None, notify: Notify) -> NoReturn:
     """Become the server of the package, without a container; ends with the server's exit code.
 
     This process is replaced, so that signals reach the server itself and the workspace's lock is given up.
-    Raises UsageError (port taken; a server of another kind), LockError, Unreachable.
+    Raises Taken (port), UsageError (a server of another kind), LockError, Unreachable.
     """
-    require_free(port)
-    arguments, environ, folder = host.command(package, host.python(package, notify), HOST, port)
+    python = host.python(package, notify)
+    port = _said(choose_port(None, asked), asked, notify)
+    arguments, environ, folder = host.command(package, python, HOST, port)
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)
@@ -154,13 +193,13 @@ def foreground(package: Package, port: int, notify: Notify) -> NoReturn:
 
 
 def require_free(port: int) -> None:
-    """Raises UsageError when something listens on the port."""
+    """Raises Taken when something listens on the port."""
     if probe.is_taken(port):
-        raise UsageError(f"port {port} of {HOST} is taken", hint="choose another with --port")
+        raise Taken(f"port {port} of {HOST} is taken", hint="choose another with --port")
 
 
 def require_port(package: Package, port: int) -> None:
-    """Raises UsageError when something listens on the port that is not the package's own service."""
+    """Raises Taken when something listens on the port that is not the package's own service."""
     if probe.is_taken(port):
         service = find(package)
         if service is None or service.port != port:
