@@ -62,12 +62,12 @@ def wait(port: int, login: tuple[str, str] | None, is_alive: Callable[[], bool])
     return True
 
 
-def _status(port: int, login: tuple[str, str] | None) -> int:
+def _status(port: int, login: tuple[str, str] | None, patience: float = 5.0) -> int:
     """The answer's status to ``GET /v2/`` (distribution-spec, "Determining Support"); 0 for none."""
     headers = {}
     if login:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
         connection.request("GET", "/v2/", headers=headers)
         answer = connection.getresponse()
@@ -82,7 +82,7 @@ def _status(port: int, login: tuple[str, str] | None) -> int:
 def listener(port: int) -> str:
     """Who listens on a port, for people: as much as can be known."""
     program = _program(port)
-    what = "an image registry" if _status(port, None) else "a program"
+    what = "an image registry" if _status(port, None, patience=1.0) else "a program"
     return f"{program} ({what})" if program else f"{what} of another user or container"
 
 
