@@ -218,7 +218,11 @@ def _start_process(
 
 def _answering(fresh: BundledState, secrets: BundledSecrets) -> BundledState:
     """Remember first what was started, so that it can be found; stop it again if it never answers."""
-    state.write_state(fresh)
+    try:
+        state.write_state(fresh)
+    except MlpkgError:
+        _halt(fresh)
+        raise
     answers = probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh))
     if answers and is_running(fresh):
         return fresh
@@ -234,9 +238,13 @@ def _answering(fresh: BundledState, secrets: BundledSecrets) -> BundledState:
 
 def stop(known: BundledState) -> bool:
     """Stop exactly what `known` names, and say whether it ran. Raises Unreachable, MlpkgError."""
-    was_running = _stop_container(known) if known.mode == "container" else _stop_process(known)
+    was_running = _halt(known)
     state.write_state(replace(known, container=None, pid=None, started=None, since=None))
     return was_running
+
+
+def _halt(known: BundledState) -> bool:
+    return _stop_container(known) if known.mode == "container" else _stop_process(known)
 
 
 def _stop_process(known: BundledState) -> bool:

@@ -11,7 +11,7 @@ from mlpkg.errors import RegistryError
 from mlpkg.remote.address import Origin, next_url, url_origin
 from mlpkg.remote.auth import Authorizer
 from mlpkg.remote.credentials import Credentials
-from mlpkg.remote.retry import Backoff
+from mlpkg.remote.retry import Backoff, Busy
 from mlpkg.remote.transport import ANSWER_TIMEOUT, Reply, Transport, refusal, whole
 
 _MOST_REDIRECTS = 5
@@ -44,6 +44,20 @@ def push_scope(repository: str) -> str:
     return f"repository:{repository}:pull,push"
 
 
+def _grant_of(used: str, scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """What an Authorization value stands for: a password for all scopes, a token for its own."""
+    return ("Basic",) if used.startswith("Basic ") else scopes
+
+
+def _once_more(reply: Reply, method: str) -> Busy:
+    """The error for a 401 to credentials that were good before.
+
+    A token ran out once more while a long upload was sent, or the registry was just being started again.
+    """
+    error = refusal(reply, method)
+    return Busy(error.message, hint=error.hint, status=error.status, code=error.code)
+
+
 class Session:
     """One registry, for any number of threads. A resource."""
 
@@ -52,6 +66,8 @@ class Session:
         self.transport = Transport(ca_file)
         self.backoff = Backoff(self.transport.stop)
         self._authorizer = Authorizer(self.transport, registry, credentials)
+        self._let_in: set[tuple[str, ...]] = set()
+        """With what a request that named us was answered: a 401 to that may pass by itself."""
 
     def close(self) -> None:
         """Close idle connections."""
@@ -91,6 +107,8 @@ class Session:
                 answer_timeout=request.answer_timeout,
             ) as (head, pieces):
                 if head.status in request.expect:
+                    if used:
+                        self._let_in.add(_grant_of(used, scopes))
                     yield head, pieces
                     return
                 reply = whole(head, pieces)
@@ -98,6 +116,8 @@ class Session:
                 is_renewed = True
                 if self._authorizer.renew(reply, scopes, used):
                     continue
+            if reply.status == 401 and is_ours and used and _grant_of(used, scopes) in self._let_in:
+                raise _once_more(reply, method)
             location = reply.headers.get("Location")
             if reply.status in _REDIRECTS and location and body is None and method in ("GET", "HEAD"):
                 redirects += 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
-from mlpkg.errors import UsageError
+from mlpkg.errors import Unreachable, UsageError
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import container, probe, state
 from mlpkg.spec.model import Registry
@@ -192,3 +192,30 @@ def test_a_container_that_came_back_first_is_told(
     lines: list[str] = []
     assert registry.up(container_settings, registry_source, notify=lines.append) == first
     assert "runs again" in "\n".join(lines)
+
+
+def test_the_port_answers_and_the_engine_does_not(
+    container_settings: Registry,
+    registry_source: BinarySource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry.up(container_settings, registry_source, notify=quiet)
+    assert registry.status(container_settings).note is None
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+        said = registry.status(container_settings)
+        assert said.running, "it answers, with its own password"
+        assert said.note
+        assert said.note.startswith(
+            "it answers, and the engine that runs it cannot be asked: no Docker engine"
+        )
+        with pytest.raises(Unreachable):
+            registry.down(container_settings)
+    registry.down(container_settings)
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+        said = registry.status(container_settings)
+        assert not said.running
+        assert said.note
+        assert "cannot be asked" in said.note

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,3 +287,34 @@ def test_an_interrupted_upload_goes_on_after_a_restart(
     registry.down(process_settings)
     registry.up(process_settings, registry_source, notify=quiet)
     assert ask(endpoint, "PATCH", where.split(endpoint.address, 1)[1], b"rest")[0] == 202
+
+
+def test_a_start_that_cannot_be_remembered_leaves_nothing_running(
+    process_settings: Registry, registry_source: BinarySource
+) -> None:
+    """A full or broken state folder: the process would hold the port, and nobody would know it."""
+    folder = state.port_path(port_of(process_settings))
+    (folder / "state.json" / "in-the-way").mkdir(parents=True)
+    with pytest.raises(MlpkgError, match="cannot be written"):
+        registry.up(process_settings, registry_source, notify=quiet)
+    assert not probe.stays_taken(port_of(process_settings))
+    shutil.rmtree(folder / "state.json")
+    assert ask(registry.up(process_settings, registry_source, notify=quiet), "GET", "/v2/")[0] == 200
+
+
+@pytest.mark.parametrize("act", [registry.credentials, registry.down])
+def test_a_state_folder_that_cannot_be_made(
+    act: Callable[[Registry], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLPKG_STATE_HOME", str(tmp_path / "file" / "state"))
+    with pytest.raises(UsageError, match="cannot be made") as refused:
+        act(Registry(port=port))
+    assert "MLPKG_STATE_HOME" in refused.value.hint
+
+
+def test_a_lock_that_cannot_be_made(process_settings: Registry, registry_source: BinarySource) -> None:
+    (state.port_path(port_of(process_settings)) / "lock").mkdir(parents=True)
+    with pytest.raises(UsageError, match="lock: cannot be made"):
+        registry.up(process_settings, registry_source, notify=quiet)
+    (state.port_path(port_of(process_settings)) / "lock").rmdir()
