@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -161,7 +161,7 @@ def start(wanted: BundledSettings, secrets: BundledSecrets, source: Source, noti
                 return _start_container(wanted, secrets, source, notify)
             except MlpkgError as error:
                 # Once there is data in a volume, a failed start is no reason to leave it behind.
-                if known or isinstance(error, UsageError):
+                if known or isinstance(error, UsageError | state.NotWritten):
                     raise
                 reason = error.message
         if platform.system() != "Linux":
@@ -195,7 +195,8 @@ def _start_container(
     name = container.start(plan, secrets, source)
     fresh = _answering(replace(fresh, container=name, since=_now()), secrets)
     fresh = replace(fresh, version=container.version(name))
-    state.write_state(fresh)
+    with suppress(state.NotWritten):  # it is remembered, only without its version
+        state.write_state(fresh)
     return fresh
 
 

@@ -20,6 +20,7 @@ from mlpkg.lock import layers as environment
 from mlpkg.lockfile import PackageLock
 from mlpkg.plan import plan, resources
 from mlpkg.registry.bundled import state_folder
+from mlpkg.registry.state import NotWritten
 from mlpkg.spec.model import WorkspaceSpec
 from mlpkg.spec.workspace import Package, single
 from mlpkg.steps import look as steps
@@ -67,12 +68,21 @@ class BundledSource:
         return single(folder, state=state, settings=self.settings, shown="registry/package.toml")
 
     def _locked(self, package: Package) -> PackageLock:
-        """The lock, with its layers at hand. It is nobody's to keep: one that serves no more is chosen anew."""
+        """The lock, with its layers at hand. It is nobody's to keep: one that serves no more is chosen anew.
+
+        Raises NotWritten when the state folder or the cache has no room, and what locking raises.
+        """
         try:
-            return self._made(package, upgrade=False)
-        except LockError as error:
-            self.notify(f"the registry's own lock serves no more: {error.message}")
-            return self._made(package, upgrade=True)
+            try:
+                return self._made(package, upgrade=False)
+            except LockError as error:
+                self.notify(f"the registry's own lock serves no more: {error.message}")
+                return self._made(package, upgrade=True)
+        except OSError as error:
+            raise NotWritten(
+                f"the registry's own image cannot be made: {error.strerror} ({error.filename or package.records})",
+                hint="make room in the state folder and in the cache",
+            ) from error
 
     def _made(self, package: Package, *, upgrade: bool) -> PackageLock:
         locked, _ = lock.make_lock(package, upgrade=upgrade, notify=self.notify)

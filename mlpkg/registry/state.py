@@ -104,8 +104,12 @@ def unusable(path: Path, error: OSError) -> UsageError:
     )
 
 
+class NotWritten(MlpkgError):
+    """A file of the state folder or of the storage cannot be written: no room, or no right."""
+
+
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole; only this user can read it. Raises MlpkgError."""
+    """Replace a file as a whole; only this user can read it. Raises NotWritten."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with suppress(FileNotFoundError):
@@ -117,7 +121,11 @@ def write_private(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        raise MlpkgError(f"{path}: cannot be written: {error.strerror}") from error
+        with suppress(OSError):
+            fresh.unlink()
+        raise NotWritten(
+            f"{path}: cannot be written: {error.strerror}", hint="make room there, or set MLPKG_STATE_HOME"
+        ) from error
 
 
 def private_opener(path: str, flags: int) -> int:
