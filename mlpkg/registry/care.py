@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from mlpkg.digest import Digest, sha256
 from mlpkg.errors import MlpkgError, Unreachable
-from mlpkg.registry import contents, lifecycle, state
+from mlpkg.registry import contents, lifecycle, process, state
 from mlpkg.registry.bundled import wanted_settings
 from mlpkg.registry.contents import Contents, Damage
 from mlpkg.registry.source import Source
@@ -25,6 +25,12 @@ from mlpkg.registry.state import BundledSecrets, BundledState, Notify
 from mlpkg.spec.model import Registry
 
 _ANSWER_TIMEOUT = 60.0
+
+LONGEST_COLLECTION = 3600.0
+"""Seconds after which a collector that has not ended is stopped; it reads every manifest once."""
+
+COLLECTED = ("docker/registry/v2/repositories", "docker/registry/v2/blobs")
+"""Below the storage's root: the collector fails where they are missing, as in a storage nobody pushed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +130,27 @@ def _held(settings: Registry, source: Source, notify: Notify) -> Generator[_Stor
 def _collected(storage: _Storage, *, untagged: bool = False) -> Collection:
     before = lifecycle.size(storage.known)
     with lifecycle.standing_still(storage.known, storage.secrets, storage.source, storage.notify):
-        report = lifecycle.collect_garbage(storage.known, storage.secrets, storage.source, untagged=untagged)
+        report = _collect(storage.known, storage.secrets, storage.source, untagged=untagged)
     after = lifecycle.size(storage.known)
     freed = None if before is None or after is None else max(before - after, 0)
     return Collection(report.count("blob eligible for deletion: "), freed, report)
+
+
+def _collect(known: BundledState, secrets: BundledSecrets, source: Source, *, untagged: bool = False) -> str:
+    """Remove unreferenced blobs from a storage that stands still, and return the report.
+
+    Distribution's own collector, which must not meet a push (distribution #3045, #3743).
+    Raises MlpkgError (it failed, or took more than `LONGEST_COLLECTION` seconds), Unreachable.
+    """
+    arguments = ["garbage-collect", *(["--delete-untagged"] if untagged else [])]
+    if known.mode == "process":
+        for folder in COLLECTED:
+            (state.folder_of(known.wanted) / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return process.run_once(source.binary(), known.wanted, secrets, arguments, LONGEST_COLLECTION)
+    from mlpkg.registry import container  # noqa: PLC0415
+
+    plan = container.plan(known.wanted)
+    return container.run_once(plan, secrets, source, arguments, COLLECTED, LONGEST_COLLECTION)
 
 
 def _findings(found: Contents) -> Findings:
@@ -187,7 +210,7 @@ def _repaired(storage: _Storage, found: Contents) -> None:
     was_running = lifecycle.is_running(known)
     # First the new identity: a repair that is interrupted must not leave receipts that are still believed.
     lifecycle.stop(known)
-    lifecycle.renew_instance(known)
+    _renew_instance(known)
     known = lifecycle.start(known.wanted, storage.secrets, storage.source, storage.notify)
     for repository, digests in doomed.items():
         for digest in digests:
@@ -195,7 +218,7 @@ def _repaired(storage: _Storage, found: Contents) -> None:
     for repository, _ in contents.lost_tags(found):
         _delete_manifest(known, storage.secrets, repository, contents.NOTHING)
     lifecycle.stop(known)
-    lifecycle.collect_garbage(known, storage.secrets, storage.source)
+    _collect(known, storage.secrets, storage.source)
     known = lifecycle.start(known.wanted, storage.secrets, storage.source, storage.notify)
     for repository, digest in keepers.items():
         _delete_manifest(known, storage.secrets, repository, digest)
@@ -206,6 +229,18 @@ def _repaired(storage: _Storage, found: Contents) -> None:
         raise MlpkgError(
             f"still damaged: {left}", hint="remove the storage (see `mlpkg registry status`) and push again"
         )
+
+
+def _renew_instance(known: BundledState) -> None:
+    """Give the storage of a registry that stands still a new identity. Raises MlpkgError, Unreachable."""
+    folder = state.data_folder(known)
+    if folder:
+        instance = state.renew_instance(folder)
+    else:
+        from mlpkg.registry import container  # noqa: PLC0415
+
+        instance = container.renew_instance(container.plan(known.wanted))
+    state.write_state(replace(known, instance=instance, container=None, pid=None, started=None, since=None))
 
 
 def _write_aids(

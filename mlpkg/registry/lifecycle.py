@@ -13,12 +13,6 @@ from mlpkg.registry import probe, process, state
 from mlpkg.registry.source import Source
 from mlpkg.registry.state import BundledSecrets, BundledSettings, BundledState, Notify
 
-LONGEST_COLLECTION = 3600.0
-"""Seconds after which a collector that has not ended is stopped; it reads every manifest once."""
-
-COLLECTED = ("docker/registry/v2/repositories", "docker/registry/v2/blobs")
-"""Below the storage's root: the collector fails where they are missing, as in a storage nobody pushed to."""
-
 
 def is_running(known: BundledState) -> bool:
     """Whether what was started then still runs; what an absent engine was to run does not."""
@@ -280,37 +274,6 @@ def standing_still(
     finally:
         if was_running:
             start(known.wanted, secrets, source, notify)
-
-
-def collect_garbage(
-    known: BundledState, secrets: BundledSecrets, source: Source, *, untagged: bool = False
-) -> str:
-    """Remove unreferenced blobs from a storage that stands still, and return the report.
-
-    Distribution's own collector, which must not meet a push (distribution #3045, #3743).
-    Raises MlpkgError (it failed, or took more than `LONGEST_COLLECTION` seconds), Unreachable.
-    """
-    arguments = ["garbage-collect", *(["--delete-untagged"] if untagged else [])]
-    if known.mode == "process":
-        for folder in COLLECTED:
-            (state.folder_of(known.wanted) / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return process.run_once(source.binary(), known.wanted, secrets, arguments, LONGEST_COLLECTION)
-    from mlpkg.registry import container  # noqa: PLC0415
-
-    plan = container.plan(known.wanted)
-    return container.run_once(plan, secrets, source, arguments, COLLECTED, LONGEST_COLLECTION)
-
-
-def renew_instance(known: BundledState) -> None:
-    """Give the storage of a registry that stands still a new identity. Raises MlpkgError, Unreachable."""
-    folder = state.data_folder(known)
-    if folder:
-        instance = state.renew_instance(folder)
-    else:
-        from mlpkg.registry import container  # noqa: PLC0415
-
-        instance = container.renew_instance(container.plan(known.wanted))
-    state.write_state(replace(known, instance=instance, container=None, pid=None, started=None, since=None))
 
 
 def place(known: BundledState) -> str:

@@ -22,6 +22,8 @@ from mlpkg.digest import Digest, framed, sha256
 from mlpkg.errors import MlpkgError, Taken, Unreachable, UsageError
 from mlpkg.registry import probe, process
 from mlpkg.service import local as host
+from mlpkg.service import ports
+from mlpkg.service.ports import HOST
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import look as steps
 from mlpkg.steps.delivery import target
@@ -32,18 +34,14 @@ from mlpkg.store.runlock import hold_workspace
 
 Notify = Callable[[str], None]
 
-HOST = "127.0.0.1"
 LABEL = "org.mlpkg.service"
 """On a service's container: the package's name."""
 
 WORKSPACE_LABEL = "org.mlpkg.workspace"
 """On a service's container: the digest of its workspace's folder. One engine serves many workspaces."""
 
-DEFAULT_PORT = 6789
-"""Where a service answers, where no port is asked for and it is free."""
-
-PORTS = 100
-"""How many ports, from the default on, are tried before none is found."""
+ATTEMPTS = 5
+"""How often a free port is looked for, when others take it between the look and the start."""
 
 START_TIMEOUT = 120.0
 """Seconds until a service must have answered; big models take long to load."""
@@ -74,18 +72,31 @@ def start(package: Package, asked: int | None, notify: Notify) -> Service:
     choose_port(package, asked)
     reason = engine.available()
     if reason is None:
-        image = _pulled(package, notify)
-        port = _said(choose_port(package, asked), asked, notify)
-        stop(package)
-        service = _start_container(package, image, port)
+        service = _started(package, _pulled(package, notify), asked, notify)
     else:
         notify(f"no Docker engine ({reason}): serving from a virtual environment with the same lock")
         python = host.python(package, notify)
-        port = _said(choose_port(package, asked), asked, notify)
+        port = ports.said(choose_port(package, asked), asked, notify)
         stop(package)
         service = _start_process(package, python, port)
     _await_ready(package, service)
     return service
+
+
+def _started(package: Package, image: str, asked: int | None, notify: Notify) -> Service:
+    for left in reversed(range(ATTEMPTS)):
+        port = choose_port(package, asked)
+        stop(package)
+        try:
+            service = _start_container(package, image, port)
+        except Taken:
+            # Somebody was faster between the look and the start.
+            if asked is not None or not left:
+                raise
+        else:
+            ports.said(port, asked, notify)
+            return service
+    raise AssertionError
 
 
 def choose_port(package: Package | None, asked: int | None) -> int:
@@ -95,26 +106,14 @@ def choose_port(package: Package | None, asked: int | None) -> int:
     """
     if asked is not None:
         if package is None:
-            require_free(asked)
+            ports.require_free(asked)
         else:
             require_port(package, asked)
         return asked
     running = find(package) if package else None
     if running and running.port:
         return running.port
-    last = DEFAULT_PORT + PORTS - 1
-    port = probe.next_free(DEFAULT_PORT - 1)
-    if not DEFAULT_PORT <= port <= last:
-        raise Taken(
-            f"ports {DEFAULT_PORT} to {last} of {HOST} are all taken", hint="choose another with --port"
-        )
-    return port
-
-
-def _said(port: int, asked: int | None, notify: Notify) -> int:
-    if asked is None and port != DEFAULT_PORT:
-        notify(f"port {DEFAULT_PORT} of {HOST} is not free, or this service has another already: port {port}")
-    return port
+    return ports.first_free()
 
 
 def find(package: Package) -> Service | None:
@@ -184,7 +183,7 @@ def foreground(package: Package, asked: int | None, notify: Notify) -> NoReturn:
     Raises Taken (port), UsageError (a server of another kind), LockError, Unreachable.
     """
     python = host.python(package, notify)
-    port = _said(choose_port(None, asked), asked, notify)
+    port = ports.said(choose_port(None, asked), asked, notify)
     arguments, environ, folder = host.command(package, python, HOST, port)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -192,18 +191,12 @@ def foreground(package: Package, asked: int | None, notify: Notify) -> NoReturn:
     os.execve(arguments[0], arguments, environ)  # noqa: S606 - a list of our own, no shell
 
 
-def require_free(port: int) -> None:
-    """Raises Taken when something listens on the port."""
-    if probe.is_taken(port):
-        raise Taken(f"port {port} of {HOST} is taken", hint="choose another with --port")
-
-
 def require_port(package: Package, port: int) -> None:
     """Raises Taken when something listens on the port that is not the package's own service."""
     if probe.is_taken(port):
         service = find(package)
         if service is None or service.port != port:
-            require_free(port)
+            ports.require_free(port)
 
 
 def _not_running(package: Package) -> UsageError:

@@ -108,7 +108,7 @@ def test_a_collector_that_does_not_end_is_stopped(
     settings: Registry, shipped: BundledSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = registry.up(settings, shipped, notify=quiet)
-    monkeypatch.setattr("mlpkg.registry.lifecycle.LONGEST_COLLECTION", 0.0)
+    monkeypatch.setattr("mlpkg.registry.care.LONGEST_COLLECTION", 0.0)
     with pytest.raises(MlpkgError, match="did not end in 0 s"):
         collect_garbage(settings, shipped, notify=quiet)
     assert registry.up(settings, shipped, notify=quiet) == endpoint

@@ -11,7 +11,7 @@ import pytest
 
 from mlpkg.errors import Taken
 from mlpkg.registry import process
-from mlpkg.service import running
+from mlpkg.service import ports, running
 from mlpkg.service.running import Service
 from mlpkg.spec import workspace
 from mlpkg.spec.workspace import Package
@@ -33,7 +33,7 @@ def default(monkeypatch: pytest.MonkeyPatch) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    monkeypatch.setattr(running, "DEFAULT_PORT", port)
+    monkeypatch.setattr(ports, "DEFAULT_PORT", port)
     return port
 
 
@@ -49,7 +49,7 @@ def test_the_default_port_or_the_next_free_one(package: Package, default: int) -
 
 
 def test_no_port_at_all(package: Package, default: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "PORTS", 1)
+    monkeypatch.setattr(ports, "PORTS", 1)
     with socket.create_server(("127.0.0.1", default)), pytest.raises(Taken, match="are all taken"):
         running.choose_port(package, None)
 
