@@ -56,24 +56,24 @@ def test_no_port_at_all(package: Package, default: int, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("has_proc", [True, False])
 def test_a_background_service_is_found_and_stopped(
-    package: Package, default: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_proc: bool
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_proc: bool
 ) -> None:
     """Without /proc (macOS, the BSDs) it was lost as soon as it was started."""
     if not has_proc:
         monkeypatch.setattr(process, "PROC", tmp_path / "no-proc")
-    code = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(1, flush=True); input()"
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(default + 1)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as server:
         assert server.stdout
-        server.stdout.readline()
+        port = int(server.stdout.readline())
         born = process.birth(server.pid)
         assert born
-        running._remember(package, Service("process", str(server.pid), default + 1, born))
+        running._remember(package, Service("process", str(server.pid), port, born))
         found = running.find(package)
         assert found
-        assert running.choose_port(package, None) == found.port == default + 1, "its own, run after run"
-        assert running.choose_port(package, default + 1) == default + 1
+        assert running.choose_port(package, None) == found.port == port, "its own, run after run"
+        assert running.choose_port(package, port) == port
         assert running.stop(package)
         server.wait(10)
         assert running.find(package) is None
