@@ -212,19 +212,21 @@ def _repaired(storage: _Storage, found: Contents) -> None:
     lifecycle.stop(known)
     _renew_instance(known)
     known = lifecycle.start(known.wanted, storage.secrets, storage.source, storage.notify)
-    for repository, digests in doomed.items():
-        for digest in digests:
+    try:
+        for repository, digests in doomed.items():
+            for digest in digests:
+                _delete_manifest(known, storage.secrets, repository, digest)
+        for repository, _ in contents.lost_tags(found):
+            _delete_manifest(known, storage.secrets, repository, contents.NOTHING)
+        with lifecycle.standing_still(known, storage.secrets, storage.source, storage.notify):
+            _collect(known, storage.secrets, storage.source)
+        known = state.read_state(known.wanted.port) or known
+        for repository, digest in keepers.items():
             _delete_manifest(known, storage.secrets, repository, digest)
-    for repository, _ in contents.lost_tags(found):
-        _delete_manifest(known, storage.secrets, repository, contents.NOTHING)
-    lifecycle.stop(known)
-    _collect(known, storage.secrets, storage.source)
-    known = lifecycle.start(known.wanted, storage.secrets, storage.source, storage.notify)
-    for repository, digest in keepers.items():
-        _delete_manifest(known, storage.secrets, repository, digest)
-    left = _findings(_read(replace(storage, known=known)))
-    if not was_running:
-        lifecycle.stop(known)
+        left = _findings(_read(replace(storage, known=known)))
+    finally:
+        if not was_running:
+            lifecycle.stop(state.read_state(known.wanted.port) or known)
     if left.damages:
         raise MlpkgError(
             f"still damaged: {left}", hint="remove the storage (see `mlpkg registry status`) and push again"

@@ -85,7 +85,7 @@ def ensure_instance(plan: ContainerPlan) -> str:
 
 
 def renew_instance(plan: ContainerPlan) -> str:
-    """Give the storage a new identity, while no container has its volumes; and return it.
+    """Give the storage of a registry that stands still a new identity, and return it.
 
     A volume's labels cannot be changed, so the new part is a label of the volume that holds the
     configuration: that one can be made anew. Raises MlpkgError (it is in use), Unreachable.
@@ -94,6 +94,8 @@ def renew_instance(plan: ContainerPlan) -> str:
         return state.renew_instance(Path(plan.wanted.storage))
     import secrets  # noqa: PLC0415
 
+    if left := existing(plan.wanted.port):
+        engine.remove(left.id)
     name = config_volume(plan.wanted.port)
     engine.remove_volume(name)
     engine.ensure_volume(name, {LABEL: "config", f"{LABEL}.repaired": secrets.token_hex(8)})
