@@ -35,5 +35,6 @@ def first_free() -> int:
 def said(port: int, asked: int | None, notify: Callable[[str], None]) -> int:
     """Say a port that nobody asked for and that is not the default; and return it."""
     if asked is None and port != DEFAULT_PORT:
-        notify(f"port {DEFAULT_PORT} of {HOST} is not free, or this service has another already: port {port}")
+        reason = f"port {DEFAULT_PORT} of {HOST} is taken: " if probe.is_taken(DEFAULT_PORT) else ""
+        notify(f"{reason}the service gets port {port}")
     return port
