@@ -29,7 +29,7 @@ $(VENV)/ready: $(VENV)/usable requirements-dev.txt
 # main job: train, lock, render, build, tag, push; then run the image and ask it. The lock needs no model: -n 2.
 demo: $(VENV)/usable
 	$(BIN)/doit -n 2
-	$(BIN)/mlpkg run diabetes --port 6789
+	$(BIN)/mlpkg run diabetes
 	$(BIN)/mlpkg score diabetes examples/diabetes/sample.json; status=$$?; $(BIN)/mlpkg stop diabetes; exit $$status
 
 test: $(VENV)/ready

@@ -4,8 +4,10 @@
 
     MlpkgError                 exit 1   something failed; nothing already built is lost
     |- UsageError              exit 2   the command line, or the workspace, cannot be used
+    |  `- Taken               exit 2   a port or a name is somebody else's
     |- SpecError               exit 2   a spec is wrong: all its problems at once
     |- LockError               exit 2   what the spec asks for cannot be chosen
+    |- NotWritten              exit 1   a file cannot be written: no room, or no right
     |- ChangedInput            exit 1   a file changed while it was read
     |- DigestMismatch          exit 1   bytes are not those that were named
     |- RegistryError           exit 1   a registry refused
@@ -54,6 +56,10 @@ class UsageError(MlpkgError):
     exit_code = 2
 
 
+class Taken(UsageError):
+    """A port or a name belongs to somebody else; another one may be free."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a spec file.
@@ -95,6 +101,10 @@ class LockError(MlpkgError):
     """What the spec asks for cannot be chosen: no wheel, no package, no trusted index."""
 
     exit_code = 2
+
+
+class NotWritten(MlpkgError):
+    """A file or folder cannot be written: no room, or no right."""
 
 
 class ChangedInput(MlpkgError):

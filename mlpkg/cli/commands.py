@@ -161,7 +161,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlpkg.progress import note  # noqa: PLC0415
     from mlpkg.service import running as service  # noqa: PLC0415
 
-    service.require_port(_package(options), options.port)
+    service.choose_port(_package(options), options.port)
     outcome = _driven(options, "push", (options.package,))
     if outcome.exit_code:
         if options.json:
@@ -179,15 +179,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from mlpkg.service import running as service  # noqa: PLC0415
+
     if options.package.endswith(".py"):
         # The server owns its process: signals, environment, standard streams. -P: as in the image.
         model = ["--model-dir", options.model_dir] if options.model_dir else []
         server = [sys.executable, "-P", "-m", "mlpkg.runtime", options.package]
-        os.execv(sys.executable, [*server, *model, "--port", str(options.port)])  # noqa: S606 - no shell
+        port = str(service.choose_port(None, options.port))
+        os.execv(sys.executable, [*server, *model, "--port", port])  # noqa: S606 - no shell
     from mlpkg.progress import note  # noqa: PLC0415
-    from mlpkg.service import running as service  # noqa: PLC0415
 
-    service.require_free(options.port)
+    service.choose_port(None, options.port)
     outcome = _driven(options, "lock", (options.package,))
     if outcome.exit_code:
         if options.json:
@@ -241,44 +243,11 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _registry(options: argparse.Namespace) -> int:
-    from mlpkg.progress import note  # noqa: PLC0415
-    from mlpkg.registry import bundled as registry  # noqa: PLC0415
+    from mlpkg.cli import registry  # noqa: PLC0415
 
-    settings = _settings(options)
-    if options.action == "up":
-        from mlpkg.registry.own_image import BundledSource  # noqa: PLC0415
-
-        endpoint = registry.up(settings.registry, BundledSource(settings, note), notify=note)
-        _result(
-            options,
-            {"address": endpoint.address, "instance": endpoint.instance},
-            f"registry at {endpoint.address}",
-        )
-    elif options.action == "down":
-        stopped = registry.down(settings.registry)
-        _result(
-            options, {"stopped": stopped}, "stopped; what it holds is kept" if stopped else "was not running"
-        )
-    elif options.action == "status":
-        status = registry.status(settings.registry).to_json()
-        _result(
-            options,
-            status,
-            "\n".join(f"{key:<9} {value}" for key, value in status.items() if value is not None),
-        )
-    elif options.action == "gc":
-        from mlpkg.registry.own_image import BundledSource  # noqa: PLC0415
-
-        text = registry.collect_garbage(settings.registry, BundledSource(settings, note), notify=note)
-        _result(options, {"result": text}, text)
-    else:
-        login = registry.credentials(settings.registry)
-        _result(
-            options,
-            {"username": login.username, "password": login.password},
-            f"{login.username} {login.password}",
-        )
-    return 0
+    answer = registry.answer(options.action, _settings(options))
+    _result(options, answer.value, answer.text)
+    return answer.exit_code
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -58,7 +58,10 @@ def make_parser(commands: Mapping[str, Command]) -> Parser:
     _service_verbs(verb)
     registry = verb("registry", "the bundled registry's life", "mlpkg registry status")
     registry.add_argument(
-        "action", choices=("up", "down", "status", "credentials", "gc"), help="what to do with it"
+        "action",
+        choices=("up", "down", "status", "credentials", "login", "gc", "verify", "repair"),
+        help="start it, stop it, look at it; print its credentials, or give them to Docker; remove what no image "
+        "needs; read all it holds and name what is damaged, or also remove that",
     )
     schema = verb("schema", "print the JSON Schema of package.toml", "mlpkg schema > package.schema.json")
     schema.add_argument(
@@ -108,7 +111,10 @@ def _service_verbs(verb: Verb) -> None:
     serve.add_argument("--model-dir", metavar="DIR", help="with a script: becomes AZUREML_MODEL_DIR")
     for command in (run, serve):
         command.add_argument(
-            "-p", "--port", type=_whole(1, 65535), default=6789, help="port on 127.0.0.1 (default: 6789)"
+            "-p",
+            "--port",
+            type=_whole(1, 65535),
+            help="port on 127.0.0.1 (default: 6789, or the next free one)",
         )
     score = verb("score", "send a request to the running service", "mlpkg score diabetes sample.json")
     logs = verb("logs", "print the running service's log", "mlpkg logs -f diabetes")

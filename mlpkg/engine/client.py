@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.errors import MlpkgError, Taken, Unreachable
 
 PROBE = 3
 """Seconds that an engine has to say that it is there."""
@@ -35,7 +35,7 @@ _UNIX = "http+unix://"
 def client(what: str, timeout: int = CALL) -> Generator[Any, None, None]:
     """The SDK's low-level client (`docker.APIClient`; its stubs leave half of it untyped).
 
-    All that goes wrong inside is told as MlpkgError, UsageError (port or name taken) or Unreachable, with
+    All that goes wrong inside is told as MlpkgError, Taken (port or name) or Unreachable, with
     `what` was tried.
     """
     from docker import APIClient  # noqa: PLC0415
@@ -150,7 +150,7 @@ def _reason(error: BaseException) -> str:
 def _refused(error: Any, what: str) -> MlpkgError:
     text = str(error.explanation or error)
     if any(sign in text.lower() for sign in _TAKEN):
-        return UsageError(f"{what}: {text}", hint="choose another port, or stop what listens there")
+        return Taken(f"{what}: {text}", hint="choose another port, or stop what listens there")
     if error.status_code == 409 and "already in use by container" in text:
-        return UsageError(f"{what}: {text}", hint="remove that container, or choose another name")
+        return Taken(f"{what}: {text}", hint="remove that container, or choose another name")
     return MlpkgError(f"{what}: the Docker engine refused: {text}")

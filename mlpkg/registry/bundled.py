@@ -5,37 +5,45 @@ process. Which of the two is remembered, because each has its own storage (unles
 and one address must not quietly stand for two. An `Endpoint` names the storage by its instance: what is
 known about one instance says nothing about another.
 
-Cheap to import, and `known_endpoint` reads three small files: both are on the way of a run with nothing
+Cheap to import, and `known_endpoint` reads four small files at most: both are on the way of a run with nothing
 to do. All else loads where it is used.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlpkg.errors import UsageError
+from mlpkg.errors import Taken, UsageError
+from mlpkg.progress import Notify
 from mlpkg.registry import state
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Notify, Wanted
+from mlpkg.registry.state import BundledSettings
 from mlpkg.remote.credentials import Credentials
 from mlpkg.spec.model import RegistryTable
 
 if TYPE_CHECKING:
-    from mlpkg.registry.state import Secrets, State
+    from mlpkg.registry.state import BundledSecrets, BundledState
+
+DEFAULT_PORT = 5050
+"""Where the bundled registry listens, where nothing else is written and it is free."""
+
+PORTS = 100
+"""How many ports, from the default on, are tried before none is found."""
 
 __all__ = [
+    "DEFAULT_PORT",
     "Credentials",
     "Endpoint",
     "Source",
     "Status",
-    "collect_garbage",
     "credentials",
     "down",
     "known_endpoint",
     "status",
     "up",
+    "wanted_settings",
 ]
 
 
@@ -60,6 +68,8 @@ class Status:
     size: int | None = None
     since: str | None = None
     version: str | None = None
+    note: str | None = None
+    """What is not as it should be."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as they are."""
@@ -74,7 +84,7 @@ def known_endpoint(settings: RegistryTable) -> Endpoint | None:
     """
     if settings.address:
         return None
-    wanted = _wanted(settings)
+    wanted = wanted_settings(settings)
     known = state.read_state(wanted.port)
     if known is None or known.wanted != wanted:
         return None
@@ -85,27 +95,74 @@ def known_endpoint(settings: RegistryTable) -> Endpoint | None:
     return _endpoint(known, secrets) if secrets else None
 
 
-def credentials(settings: RegistryTable) -> Credentials:
-    """The bundled registry's credentials, generated at the first call. Raises UsageError when it asks none."""
-    wanted = _wanted(settings)
+def credentials(settings: RegistryTable) -> Endpoint:
+    """Where the bundled registry is, with its credentials, generated at the first call.
+
+    Raises UsageError when it asks for none, or where no port is written and none was chosen yet.
+    """
+    wanted = wanted_settings(settings)
     if not wanted.auth:
         raise UsageError("the bundled registry asks for no credentials: [registry] auth is false")
+    known = state.read_state(wanted.port)
+    if settings.port is None and known is None:
+        raise UsageError("the bundled registry has no port yet", hint="start it with `mlpkg registry up`")
     with state.lock(wanted.port, lambda _: None):
         secrets = state.ensure_secrets(wanted.port)
-    return Credentials(secrets.username, secrets.password)
+    login = Credentials(secrets.username, secrets.password)
+    return Endpoint(f"127.0.0.1:{wanted.port}", login, known.instance if known else "")
 
 
 def up(settings: RegistryTable, source: Source, *, notify: Notify) -> Endpoint:
     """Have the bundled registry running and answering; changes nothing when it is.
 
-    Raises UsageError (another registry is configured; the port is taken; it runs with other settings),
-    Unreachable (neither an engine nor Linux), MlpkgError (it does not start), and what `source` raises.
+    Where no port is written it is `DEFAULT_PORT`, or the next free one, and from then on that one.
+    Raises UsageError (another registry is configured; it runs with other settings), Taken (the port is
+    somebody else's), Unreachable (neither an engine nor Linux), MlpkgError (it does not start), and what
+    `source` raises.
     """
+    wanted = wanted_settings(settings)
+    if settings.port is not None or state.read_state(wanted.port):
+        return _up(wanted, source, notify)
+    with state.lock(None, notify):
+        wanted = wanted_settings(settings)  # another process may have chosen meanwhile
+        if state.read_state(wanted.port):
+            return _up(wanted, source, notify)
+        return _up_where_free(wanted, source, notify)
+
+
+def _up_where_free(wanted: BundledSettings, source: Source, notify: Notify) -> Endpoint:
+    """The first start: at the port that was remembered or is the default, else at the next one that is free."""
+    refused: Taken | None = None
+    last = DEFAULT_PORT + PORTS - 1
+    for port in dict.fromkeys((wanted.port, *range(DEFAULT_PORT, last + 1))):
+        chosen = replace(wanted, port=port)
+        known = state.read_state(port)
+        if known and known.wanted != chosen:
+            continue  # a workspace that names this port has it
+        # Before the start: a run that is killed meanwhile must not leave a registry that nobody finds.
+        state.write_port(port)
+        try:
+            endpoint = _up(chosen, source, notify)
+        except Taken as error:
+            refused = refused or error
+            continue
+        if refused:
+            notify(f"{refused.message}: the registry uses port {port} from now on")
+        return endpoint
+    raise Taken(
+        f"ports {DEFAULT_PORT} to {last} of 127.0.0.1 are all taken",
+        hint="write a free one into mlpkg.toml: [registry] port",
+    )
+
+
+def _up(wanted: BundledSettings, source: Source, notify: Notify) -> Endpoint:
     from mlpkg.registry import lifecycle  # noqa: PLC0415
 
-    wanted = _wanted(settings)
     with state.lock(wanted.port, notify):
-        secrets = state.ensure_secrets(wanted.port)
+        secrets = state.read_secrets(wanted.port)
+        if secrets is None:
+            lifecycle.require_free(wanted.port)  # nothing there can be ours
+            secrets = state.ensure_secrets(wanted.port)
         running = lifecycle.running(wanted.port, secrets, notify)
         if running:
             return _endpoint(lifecycle.confirmed(running, wanted, secrets), secrets)
@@ -119,75 +176,51 @@ def down(settings: RegistryTable) -> bool:
     """
     from mlpkg.registry import lifecycle  # noqa: PLC0415
 
-    wanted = _wanted(settings)
+    wanted = wanted_settings(settings)
     with state.lock(wanted.port, lambda _: None):
         known = state.read_state(wanted.port)
         return lifecycle.stop(known) if known else False
 
 
-def collect_garbage(
-    settings: RegistryTable, source: Source, *, notify: Notify, untagged: bool = False
-) -> str:
-    """Remove what no manifest of the bundled registry needs, and return the collector's report.
-
-    The registry stands still meanwhile, and runs afterwards if it ran before. `untagged` also removes
-    manifests without a tag; not where images for several platforms are kept, because distribution 2.8
-    then removes the untagged parts of tagged indexes too (distribution #3178), and it gives up, with
-    MlpkgError, on a repository that never had a tag. Raises as `up` does.
-    """
-    from mlpkg.registry import lifecycle  # noqa: PLC0415
-
-    was_running = status(settings).running
-    up(settings, source, notify=notify)
-    with state.lock(settings.port, notify):
-        known = state.read_state(settings.port)
-        if known is None:
-            raise UsageError(f"the registry on port {settings.port} was removed meanwhile")
-        notify("the registry stands still while its storage is cleaned")
-        report = lifecycle.collect_garbage(
-            known, state.ensure_secrets(settings.port), source, untagged=untagged
-        )
-        if not was_running:
-            lifecycle.stop(state.read_state(settings.port) or known)
-    return report
-
-
 def status(settings: RegistryTable) -> Status:
     """What is known about the bundled registry. Raises UsageError (another registry is configured)."""
-    wanted = _wanted(settings)
-    known = state.read_state(wanted.port)
-    if known is None:
-        return Status(running=False, address=f"127.0.0.1:{wanted.port}")
     from mlpkg.registry import lifecycle  # noqa: PLC0415
 
-    is_running = lifecycle.is_running(known)
+    wanted = wanted_settings(settings)
+    address = f"127.0.0.1:{wanted.port}"
+    known = state.read_state(wanted.port)
+    if known is None:
+        return Status(running=False, address=address, note=lifecycle.stranger(wanted.port))
+    is_running, note = lifecycle.looked_at(known, state.read_secrets(wanted.port))
     return Status(
         running=is_running,
-        address=f"127.0.0.1:{known.wanted.port}",
+        address=address,
         mode=known.mode,
         instance=known.instance,
         storage=lifecycle.place(known),
         size=lifecycle.size(known),
         since=known.since if is_running else None,
         version=known.version,
+        note=note,
     )
 
 
-def _wanted(settings: RegistryTable) -> Wanted:
+def wanted_settings(settings: RegistryTable) -> BundledSettings:
     """The settings that concern the bundled registry, checked. Raises UsageError."""
     if settings.address:
         raise UsageError(
             f"this workspace uses the registry {settings.address}, not the bundled one",
             hint="remove [registry] address from mlpkg.toml to use the bundled one",
         )
-    if not 1 <= settings.port <= 65535:
-        raise UsageError(f"[registry] port is {settings.port}", hint="choose one from 1 to 65535")
+    port = (state.read_port() or DEFAULT_PORT) if settings.port is None else settings.port
+    if not 1 <= port <= state.MOST_PORT:
+        raise UsageError(f"[registry] port is {port}", hint=f"choose one from 1 to {state.MOST_PORT}")
     folder = Path(settings.storage).expanduser() if settings.storage else None
     if folder and not folder.is_absolute():
         raise UsageError(f"[registry] storage is not an absolute path: {settings.storage}")
-    return Wanted(settings.port, str(folder) if folder else "", settings.auth)
+    return BundledSettings(port, str(folder) if folder else "", settings.auth)
 
 
-def _endpoint(known: State, secrets: Secrets) -> Endpoint:
+def _endpoint(known: BundledState, secrets: BundledSecrets) -> Endpoint:
     login = Credentials(secrets.username, secrets.password) if known.wanted.auth else None
     return Endpoint(f"127.0.0.1:{known.wanted.port}", login, known.instance)

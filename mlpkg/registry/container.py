@@ -11,9 +11,10 @@ it and not change it. A storage folder is mounted as it is, and the registry run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from mlpkg import engine
 from mlpkg.digest import framed
@@ -22,7 +23,7 @@ from mlpkg.registry import state
 from mlpkg.registry.config import config_text
 from mlpkg.registry.process import ENVIRONMENT, parse_version
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Secrets, Wanted
+from mlpkg.registry.state import BundledSecrets, BundledSettings
 
 PROGRAM = "/usr/bin/docker-registry"
 USER = 65532
@@ -33,19 +34,19 @@ LABEL = "org.mlpkg.registry"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ContainerPlan:
     """The container for what is wanted; `owner` is the registry's user and group."""
 
-    wanted: Wanted
+    wanted: BundledSettings
     owner: tuple[int, int]
 
 
-def plan(wanted: Wanted) -> Plan:
+def plan(wanted: BundledSettings) -> ContainerPlan:
     """The container for these settings. Raises Unreachable."""
     if not wanted.storage:
-        return Plan(wanted, (USER, USER))
+        return ContainerPlan(wanted, (USER, USER))
     # A rootless engine maps the user who runs it to uid 0 of its containers.
-    return Plan(wanted, (0, 0) if engine.is_rootless() else (os.getuid(), os.getgid()))
+    return ContainerPlan(wanted, (0, 0) if engine.is_rootless() else (os.getuid(), os.getgid()))
 
 
 def volume_name(port: int) -> str:
@@ -63,7 +64,7 @@ def container_name(port: int) -> str:
     return f"mlpkg-registry-{port}"
 
 
-def ensure_instance(plan: Plan) -> str:
+def ensure_instance(plan: ContainerPlan) -> str:
     """The storage's identity: the volume's label, or the folder's file. Makes what is missing."""
     if plan.wanted.storage:
         return state.ensure_instance(Path(plan.wanted.storage))
@@ -77,7 +78,28 @@ def ensure_instance(plan: Plan) -> str:
             f"the volume {name} was not made by mlpkg: it has no label {LABEL}.instance",
             hint="remove it, or choose another [registry] port",
         )
-    return known
+    repaired = engine.ensure_volume(config_volume(plan.wanted.port), {LABEL: "config"}).get(
+        f"{LABEL}.repaired"
+    )
+    return f"{known}.{repaired}" if repaired else known
+
+
+def renew_instance(plan: ContainerPlan) -> str:
+    """Give the storage of a registry that stands still a new identity, and return it.
+
+    A volume's labels cannot be changed, so the new part is a label of the volume that holds the
+    configuration: that one can be made anew. Raises MlpkgError (it is in use), Unreachable.
+    """
+    if plan.wanted.storage:
+        return state.renew_instance(Path(plan.wanted.storage))
+    import secrets  # noqa: PLC0415
+
+    if left := existing(plan.wanted.port):
+        engine.remove(left.id)
+    name = config_volume(plan.wanted.port)
+    engine.remove_volume(name)
+    engine.ensure_volume(name, {LABEL: "config", f"{LABEL}.repaired": secrets.token_hex(8)})
+    return ensure_instance(plan)
 
 
 def existing(port: int) -> engine.ContainerState | None:
@@ -87,13 +109,15 @@ def existing(port: int) -> engine.ContainerState | None:
     return found if is_own else None
 
 
-def wanted_of(found: engine.ContainerState) -> Wanted:
+def wanted_of(found: engine.ContainerState) -> BundledSettings:
     """The settings that a container was made for, from its labels."""
     label = found.labels.get
-    return Wanted(int(label(LABEL, "0")), label(f"{LABEL}.storage", ""), label(f"{LABEL}.auth") != "false")
+    return BundledSettings(
+        int(label(LABEL, "0")), label(f"{LABEL}.storage", ""), label(f"{LABEL}.auth") != "false"
+    )
 
 
-def start(plan: Plan, secrets: Secrets, source: Source) -> str:
+def start(plan: ContainerPlan, secrets: BundledSecrets, source: Source) -> str:
     """Start the registry's container and return its id; one that was only stopped is started again.
 
     Raises UsageError (port or name taken), MlpkgError, Unreachable, and what `source` raises.
@@ -143,7 +167,7 @@ def _restarted(container: str) -> bool:
     return True
 
 
-def _mounts(wanted: Wanted) -> tuple[engine.Mount, ...]:
+def _mounts(wanted: BundledSettings) -> tuple[engine.Mount, ...]:
     data = (
         engine.Mount(target=DATA, source=wanted.storage, kind="bind")
         if wanted.storage
@@ -152,8 +176,8 @@ def _mounts(wanted: Wanted) -> tuple[engine.Mount, ...]:
     return (data, engine.Mount(target=CONFIG, source=config_volume(wanted.port)))
 
 
-def _files(plan: Plan, secrets: Secrets) -> tuple[engine.File, ...]:
-    folder = DATA if plan.wanted.storage else f"{DATA}/data"
+def _files(plan: ContainerPlan, secrets: BundledSecrets) -> tuple[engine.File, ...]:
+    folder = data_root(plan)
     text = config_text(
         storage=folder,
         address=f":{PORT}",
@@ -183,33 +207,91 @@ def _loaded(digest: str, stream: Iterator[bytes]) -> str:
     return loaded
 
 
-def run_once(container: str, wanted: Wanted, arguments: list[str]) -> str:
-    """Run the program of the registry's (stopped) container on its volumes, and return what it said.
+def run_once(  # noqa: PLR0913, PLR0917 - what one run consists of
+    plan: ContainerPlan,
+    secrets: BundledSecrets,
+    source: Source,
+    arguments: list[str],
+    folders: Iterable[str],
+    seconds: float,
+) -> str:
+    """Run the program on the registry's volumes, in a container of its own, and return what it said.
 
-    Raises MlpkgError, Unreachable.
+    `folders` (below the storage's root) are there when it starts; `seconds` is the longest it may take.
+    Raises MlpkgError, Unreachable, and what `source` raises.
     """
-    found = engine.inspect(container)
-    if found is None:
-        raise MlpkgError(f"the registry's container {container[:12]} is gone")
-    own = plan(wanted)
-    once = engine.run(
-        engine.RunSpec(
-            image=found.image,
-            command=(PROGRAM, *arguments, f"{CONFIG}/config.yml"),
-            user="{}:{}".format(*own.owner),
-            env=ENVIRONMENT,
-            mounts=_mounts(wanted),
-            healthcheck=False,
-        )
-    )
+    spec = _once(plan, secrets, source, _folders(plan, folders))
+    command = (*arguments, f"{CONFIG}/config.yml")
+    once = engine.run(replace(spec, entrypoint=(PROGRAM,), command=command))
     try:
-        said = b"".join(engine.logs(once, follow=True)).decode(errors="replace")
-        ended = engine.inspect(once)
+        code = engine.wait(once, seconds)
+        said = b"".join(engine.logs(once)).decode(errors="replace")
     finally:
         engine.remove(once)
-    if ended is None or ended.exit_code:
+    if code is None:
+        raise MlpkgError(f"{arguments[0]} did not end in {seconds:.0f} s and was stopped")
+    if code:
         raise MlpkgError(f"{arguments[0]} failed: {said.strip()[-500:]}")
     return said
+
+
+@contextmanager
+def at_hand(plan: ContainerPlan, secrets: BundledSecrets, source: Source) -> Generator[str, None, None]:
+    """A container (its id) through which the volume can be read and written: the registry's, else one that never runs.
+
+    Raises MlpkgError, Unreachable, and what `source` raises.
+    """
+    found = existing(plan.wanted.port)
+    if found:
+        yield found.id
+        return
+    once = engine.create(_once(plan, secrets, source, ()))
+    try:
+        yield once
+    finally:
+        engine.remove(once)
+
+
+def data_root(plan: ContainerPlan) -> str:
+    """The storage's root in the container."""
+    return DATA if plan.wanted.storage else f"{DATA}/data"
+
+
+def put(container: str, plan: ContainerPlan, files: Mapping[str, bytes]) -> None:
+    """Write files (paths below the storage's root) into the volume. Raises MlpkgError, Unreachable."""
+    for name, data in files.items():
+        parents = _folders(plan, [str(PurePosixPath(name).parent)])
+        file = engine.File(path=f"{data_root(plan)}/{name}", data=data, mode=0o600, owner=plan.owner)
+        engine.put(container, [*parents, file])
+
+
+def _folders(plan: ContainerPlan, folders: Iterable[str]) -> tuple[engine.File, ...]:
+    """Folders below the storage's root, each after its parents."""
+    names: dict[str, None] = {}
+    for folder in folders:
+        path = PurePosixPath(folder)
+        for part in (*reversed(path.parents), path):
+            if str(part) != ".":
+                names[str(part)] = None
+    return tuple(
+        engine.File(path=f"{data_root(plan)}/{name}", mode=0o700, owner=plan.owner) for name in names
+    )
+
+
+def _once(
+    plan: ContainerPlan, secrets: BundledSecrets, source: Source, folders: tuple[engine.File, ...]
+) -> engine.RunSpec:
+    """A container on the registry's volumes that is not the registry."""
+    digest, stream = source.image()
+    engine.ensure_volume(config_volume(plan.wanted.port), {LABEL: "config"})
+    return engine.RunSpec(
+        image=_loaded(digest, stream),
+        user="{}:{}".format(*plan.owner),
+        env=ENVIRONMENT,
+        mounts=_mounts(plan.wanted),
+        files=(*_files(plan, secrets), *folders),
+        healthcheck=False,
+    )
 
 
 def version(container: str) -> str | None:

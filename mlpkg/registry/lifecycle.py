@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.errors import MlpkgError, NotWritten, Taken, Unreachable, UsageError
+from mlpkg.progress import Notify
 from mlpkg.registry import probe, process, state
 from mlpkg.registry.source import Source
-from mlpkg.registry.state import Notify, Secrets, State, Wanted
+from mlpkg.registry.state import BundledSecrets, BundledSettings, BundledState
 
 
-def is_running(known: State) -> bool:
+def is_running(known: BundledState) -> bool:
     """Whether what was started then still runs; what an absent engine was to run does not."""
     if known.mode == "process":
         return process.is_alive(known.pid, known.started)
@@ -27,10 +30,10 @@ def is_running(known: State) -> bool:
     return found is not None and found.running
 
 
-def running(port: int, secrets: Secrets, notify: Notify) -> State | None:
+def running(port: int, secrets: BundledSecrets, notify: Notify) -> BundledState | None:
     """The registry that runs on this port and is ours, even when the state file is lost.
 
-    Raises UsageError when something else listens there.
+    Raises Taken when something else listens there.
     """
     known = state.read_state(port)
     if known and (_is_proven(known, secrets) or is_running(known)):
@@ -44,15 +47,45 @@ def running(port: int, secrets: Secrets, notify: Notify) -> State | None:
                 f"the registry's container runs again: its storage is the {place(adopted)}, not the {place(known)}"
             )
         return adopted
-    if not probe.stays_taken(port):
-        return None
-    raise UsageError(
-        f"port {port} of 127.0.0.1 is taken by {probe.listener(port)}",
-        hint=f"stop it, or choose another port: [registry] port = {port + 1} in mlpkg.toml",
-    )
+    require_free(port)
+    return None
 
 
-def _is_proven(known: State, secrets: Secrets) -> bool:
+def require_free(port: int) -> None:
+    """Raises Taken, with who has it, when something listens on the port and stays there."""
+    if probe.is_taken(port) and probe.stays_taken(port):
+        raise Taken(
+            f"port {port} of 127.0.0.1 is taken by {probe.listener(port)}",
+            hint=f"stop it, or choose another port: [registry] port = {probe.next_free(port)} in mlpkg.toml",
+        )
+
+
+def stranger(port: int) -> str | None:
+    """Who listens where our registry does not, for people."""
+    return f"port {port} is taken by {probe.listener(port)}" if probe.is_taken(port) else None
+
+
+def looked_at(known: BundledState, secrets: BundledSecrets | None) -> tuple[bool, str | None]:
+    """Whether the registry runs, and what is not as it should be."""
+    port = known.wanted.port
+    answers = secrets is not None and probe.is_ours(port, _login(secrets, known.wanted))
+    if is_running(known):
+        return True, None if answers else f"it runs, and does not answer on port {port}"
+    if known.mode == "container" and (reason := _engine_fault()):
+        said = "it answers" if answers else "it does not answer"
+        return answers, f"{said}, and the engine that runs it cannot be asked: {reason}"
+    if answers:
+        return True, "it answers, and was not started by the last `mlpkg registry up`"
+    return False, stranger(port)
+
+
+def _engine_fault() -> str | None:
+    from mlpkg import engine  # noqa: PLC0415
+
+    return engine.available()
+
+
+def _is_proven(known: BundledState, secrets: BundledSecrets) -> bool:
     """Whether the known container answers. Its random password proves it, so that no engine need be asked.
 
     A process needs no proof (`is_running` costs nothing there), and would not be told from a container
@@ -62,7 +95,7 @@ def _is_proven(known: State, secrets: Secrets) -> bool:
     return known.mode == "container" and login is not None and probe.is_ours(known.wanted.port, login)
 
 
-def _adopted(port: int) -> State | None:
+def _adopted(port: int) -> BundledState | None:
     """This user's container for the port, as a state, from its labels."""
     from mlpkg.registry import container  # noqa: PLC0415
 
@@ -71,7 +104,7 @@ def _adopted(port: int) -> State | None:
         if found is None or not found.running:
             return None
         wanted = container.wanted_of(found)
-        return State(
+        return BundledState(
             mode="container",
             wanted=wanted,
             instance=container.ensure_instance(container.plan(wanted)),
@@ -83,7 +116,7 @@ def _adopted(port: int) -> State | None:
         return None
 
 
-def confirmed(known: State, wanted: Wanted, secrets: Secrets) -> State:
+def confirmed(known: BundledState, wanted: BundledSettings, secrets: BundledSecrets) -> BundledState:
     """A running registry, if it is the one that is wanted and answers; its instance looked at afresh.
 
     Raises UsageError (it runs with other settings), MlpkgError (it does not answer).
@@ -109,7 +142,7 @@ def confirmed(known: State, wanted: Wanted, secrets: Secrets) -> State:
     return fresh
 
 
-def start(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def start(wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify) -> BundledState:
     """Start the registry as a container, or as a process where that cannot be, and wait until it answers.
 
     It keeps to the way it ran last, because the other way has another storage; a change is told.
@@ -123,7 +156,7 @@ def start(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> S
                 return _start_container(wanted, secrets, source, notify)
             except MlpkgError as error:
                 # Once there is data in a volume, a failed start is no reason to leave it behind.
-                if known or isinstance(error, UsageError):
+                if known or isinstance(error, UsageError | NotWritten):
                     raise
                 reason = error.message
         if platform.system() != "Linux":
@@ -146,53 +179,75 @@ def _no_engine() -> str | None:
     return reason
 
 
-def _start_container(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def _start_container(
+    wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify
+) -> BundledState:
     from mlpkg.registry import container  # noqa: PLC0415
 
     notify(f"starting the registry on 127.0.0.1:{wanted.port}")
     plan = container.plan(wanted)
-    fresh = State(mode="container", wanted=wanted, instance=container.ensure_instance(plan))
+    fresh = BundledState(mode="container", wanted=wanted, instance=container.ensure_instance(plan))
     name = container.start(plan, secrets, source)
     fresh = _answering(replace(fresh, container=name, since=_now()), secrets)
     fresh = replace(fresh, version=container.version(name))
-    state.write_state(fresh)
+    with suppress(NotWritten):  # it is remembered, only without its version
+        state.write_state(fresh)
     return fresh
 
 
-def _start_process(wanted: Wanted, secrets: Secrets, source: Source, notify: Notify) -> State:
+def _start_process(
+    wanted: BundledSettings, secrets: BundledSecrets, source: Source, notify: Notify
+) -> BundledState:
     binary = source.binary()
     notify(f"starting the registry on 127.0.0.1:{wanted.port}")
+    is_first = state.read_state(wanted.port) is None
     instance = state.ensure_instance(state.folder_of(wanted))
-    fresh = State(mode="process", wanted=wanted, instance=instance, version=process.version(binary))
+    fresh = BundledState(mode="process", wanted=wanted, instance=instance, version=process.version(binary))
     pid = process.start(binary, wanted, secrets)
-    return _answering(replace(fresh, pid=pid, started=process.birth(pid), since=_now()), secrets)
+    try:
+        return _answering(replace(fresh, pid=pid, started=process.birth(pid), since=_now()), secrets)
+    except Taken:
+        if is_first:
+            state.forget(wanted.port)
+        raise
 
 
-def _answering(fresh: State, secrets: Secrets) -> State:
+def _answering(fresh: BundledState, secrets: BundledSecrets) -> BundledState:
     """Remember first what was started, so that it can be found; stop it again if it never answers."""
-    state.write_state(fresh)
-    if probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh)):
+    try:
+        state.write_state(fresh)
+    except MlpkgError:
+        _halt(fresh)
+        raise
+    answers = probe.wait(fresh.wanted.port, _login(secrets, fresh.wanted), lambda: is_running(fresh))
+    if answers and is_running(fresh):
         return fresh
     said = _log_tail(fresh)
     stop(fresh)
+    # Somebody else was faster between the look and the start.
+    require_free(fresh.wanted.port)
     raise MlpkgError(
         f"the registry does not answer on port {fresh.wanted.port}: {said or 'it wrote no log'}",
         hint="see its storage's free space and rights",
     )
 
 
-def stop(known: State) -> bool:
+def stop(known: BundledState) -> bool:
     """Stop exactly what `known` names, and say whether it ran. Raises Unreachable, MlpkgError."""
-    was_running = _stop_container(known) if known.mode == "container" else _stop_process(known)
+    was_running = _halt(known)
     state.write_state(replace(known, container=None, pid=None, started=None, since=None))
     return was_running
 
 
-def _stop_process(known: State) -> bool:
+def _halt(known: BundledState) -> bool:
+    return _stop_container(known) if known.mode == "container" else _stop_process(known)
+
+
+def _stop_process(known: BundledState) -> bool:
     return bool(known.pid and known.started and process.stop(known.pid, known.started))
 
 
-def _stop_container(known: State) -> bool:
+def _stop_container(known: BundledState) -> bool:
     from mlpkg import engine  # noqa: PLC0415
 
     found = engine.inspect(known.container) if known.container else None
@@ -203,33 +258,26 @@ def _stop_container(known: State) -> bool:
     return found.running
 
 
-def collect_garbage(known: State, secrets: Secrets, source: Source, *, untagged: bool) -> str:
-    """Remove unreferenced blobs while the registry stands still, start it again, and return the report.
+@contextmanager
+def standing_still(
+    known: BundledState, secrets: BundledSecrets, source: Source, notify: Notify
+) -> Generator[None, None, None]:
+    """Nothing is written to the storage while the block runs; a registry that ran is started again.
 
-    Distribution's own collector, which must not meet a push (distribution #3045, #3743).
+    Raises as `start` and `stop` do.
     """
-    arguments = ["garbage-collect", *(["--delete-untagged"] if untagged else [])]
-    if known.mode == "process":
-        binary = source.binary()
-        _stop_process(known)
-        try:
-            return process.run_once(binary, known.wanted, arguments)
-        finally:
-            pid = process.start(binary, known.wanted, secrets)
-            _answering(replace(known, pid=pid, started=process.birth(pid)), secrets)
-    from mlpkg import engine  # noqa: PLC0415
-    from mlpkg.registry import container  # noqa: PLC0415
-
-    name = known.container or ""
-    engine.stop(name)
+    was_running = is_running(known)
+    if was_running:
+        notify("the registry stands still while its storage is cleaned")
+        stop(known)
     try:
-        return container.run_once(name, known.wanted, arguments)
+        yield
     finally:
-        engine.start(name)
-        _answering(known, secrets)
+        if was_running:
+            start(known.wanted, secrets, source, notify)
 
 
-def place(known: State) -> str:
+def place(known: BundledState) -> str:
     """Where the data lies, for people."""
     if folder := state.data_folder(known):
         return f"folder {folder}"
@@ -238,7 +286,7 @@ def place(known: State) -> str:
     return f"volume {container.volume_name(known.wanted.port)}"
 
 
-def size(known: State) -> int | None:
+def size(known: BundledState) -> int | None:
     """Bytes in the storage, None when that cannot be known."""
     if folder := state.data_folder(known):
         return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
@@ -251,7 +299,7 @@ def size(known: State) -> int | None:
         return None
 
 
-def _log_tail(known: State) -> str:
+def _log_tail(known: BundledState) -> str:
     if known.mode == "process":
         return process.log_tail(state.port_path(known.wanted.port))
     from mlpkg.registry import container  # noqa: PLC0415
@@ -262,7 +310,7 @@ def _log_tail(known: State) -> str:
         return error.message
 
 
-def _login(secrets: Secrets, wanted: Wanted) -> tuple[str, str] | None:
+def _login(secrets: BundledSecrets, wanted: BundledSettings) -> tuple[str, str] | None:
     return (secrets.username, secrets.password) if wanted.auth else None
 
 

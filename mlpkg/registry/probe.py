@@ -25,6 +25,11 @@ def is_taken(port: int) -> bool:
     return False
 
 
+def next_free(port: int) -> int:
+    """The first port after this one that nothing listens on; 0 when there is none."""
+    return next((other for other in range(port + 1, 65536) if not is_taken(other)), 0)
+
+
 def stays_taken(port: int, seconds: float = 2.0) -> bool:
     """Whether something goes on listening: a killed registry's port is free only after its last thread."""
     end = time.monotonic() + seconds
@@ -57,12 +62,12 @@ def wait(port: int, login: tuple[str, str] | None, is_alive: Callable[[], bool])
     return True
 
 
-def _status(port: int, login: tuple[str, str] | None) -> int:
+def _status(port: int, login: tuple[str, str] | None, patience: float = 5.0) -> int:
     """The answer's status to ``GET /v2/`` (distribution-spec, "Determining Support"); 0 for none."""
     headers = {}
     if login:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
         connection.request("GET", "/v2/", headers=headers)
         answer = connection.getresponse()
@@ -77,7 +82,7 @@ def _status(port: int, login: tuple[str, str] | None) -> int:
 def listener(port: int) -> str:
     """Who listens on a port, for people: as much as can be known."""
     program = _program(port)
-    what = "an image registry" if _status(port, None) else "a program"
+    what = "an image registry" if _status(port, None, patience=1.0) else "a program"
     return f"{program} ({what})" if program else f"{what} of another user or container"
 
 

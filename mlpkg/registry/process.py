@@ -14,11 +14,10 @@ from pathlib import Path
 from mlpkg.errors import MlpkgError
 from mlpkg.registry.config import config_text
 from mlpkg.registry.state import (
-    Secrets,
-    Wanted,
+    BundledSecrets,
+    BundledSettings,
     folder_of,
     make_port_folder,
-    port_path,
     private_opener,
     write_private,
 )
@@ -26,12 +25,15 @@ from mlpkg.registry.state import (
 ENVIRONMENT = {"OTEL_TRACES_EXPORTER": "none"}
 """All of it: REGISTRY_* of the caller would change the configuration, and 3.x would send traces."""
 
+PROC = Path("/proc")
+"""Where Linux shows its processes; nothing is there on other systems."""
+
 LOG_LIMIT = 1 << 20
 """Bytes of log that are kept when the registry is started or found running."""
 
 
-def start(binary: Path, wanted: Wanted, secrets: Secrets) -> int:
-    """Start the registry and return its pid; it outlives us. Raises UsageError, MlpkgError."""
+def write_config(wanted: BundledSettings, secrets: BundledSecrets) -> Path:
+    """Write the registry's configuration and its password file. Raises UsageError, MlpkgError."""
     folder = make_port_folder(wanted.port)
     htpasswd = folder / "htpasswd"
     write_private(htpasswd, secrets.htpasswd.encode())
@@ -43,6 +45,13 @@ def start(binary: Path, wanted: Wanted, secrets: Secrets) -> int:
         htpasswd=str(htpasswd) if wanted.auth else None,
     )
     write_private(config, text.encode())
+    return config
+
+
+def start(binary: Path, wanted: BundledSettings, secrets: BundledSecrets) -> int:
+    """Start the registry and return its pid; it outlives us. Raises UsageError, MlpkgError."""
+    config = write_config(wanted, secrets)
+    folder = config.parent
     trim_log(folder)
     try:
         with open(log_file(folder), "ab", opener=private_opener) as log:
@@ -66,16 +75,20 @@ def start(binary: Path, wanted: Wanted, secrets: Secrets) -> int:
     return pid
 
 
-def run_once(binary: Path, wanted: Wanted, arguments: list[str]) -> str:
-    """Run the program with the registry's configuration, which `start` wrote, and return what it said.
+def run_once(
+    binary: Path, wanted: BundledSettings, secrets: BundledSecrets, arguments: list[str], seconds: float
+) -> str:
+    """Run the program with the registry's configuration, for `seconds` at most, and return what it said.
 
-    Raises MlpkgError.
+    Raises UsageError, MlpkgError.
     """
-    command = [str(binary), *arguments, str(port_path(wanted.port) / "config.yml")]
+    command = [str(binary), *arguments, str(write_config(wanted, secrets))]
     try:
-        said = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT)
+        said = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT, timeout=seconds)
     except OSError as error:
         raise MlpkgError(f"{binary}: cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise MlpkgError(f"{arguments[0]} did not end in {seconds:.0f} s and was stopped") from error
     if said.returncode:
         raise MlpkgError(f"{arguments[0]} failed: {said.stderr.decode(errors='replace').strip()[-500:]}")
     return said.stdout.decode(errors="replace")
@@ -97,17 +110,36 @@ def parse_version(text: str) -> str | None:
 
 
 def birth(pid: int) -> str | None:
-    """What tells a process from others of the same number: boot and start time; None when it is gone.
+    """What tells a process from others of the same number; None when it is gone. A zombie is gone.
 
-    proc_pid_stat(5), field 22, in clock ticks since boot. A zombie is gone.
+    Boot and start time from /proc (proc_pid_stat(5), field 22, in clock ticks since boot). Where there is
+    no /proc (macOS, the BSDs) what ps says: the start, to the second. Raises MlpkgError (neither of them).
     """
+    if not (PROC / "self").exists():
+        return _birth_by_ps(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        fields = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
     state, *rest = fields.split()
     return None if state in "ZX" else f"{boot}:{rest[18]}"
+
+
+def _birth_by_ps(pid: int) -> str | None:
+    """State and start from ps(1): `stat` and `lstart` are known to procps, macOS and the BSDs."""
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    # The start is printed in the caller's language and time zone: both must be the same at every call.
+    environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0"}
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environ)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MlpkgError(
+            f"process {pid} cannot be looked at: there is no /proc, and ps does not work: {error}",
+            hint="install ps (procps), or mount /proc",
+        ) from error
+    state, _, started = said.stdout.strip().partition(" ")
+    return f"ps:{started.strip()}" if started and state[0] not in "ZX" else None
 
 
 def is_alive(pid: int | None, started: str | None) -> bool:

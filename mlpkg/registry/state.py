@@ -4,6 +4,7 @@ Below `state_folder`, one folder per port (0700; every file 0600, replaced whole
 
     registry/5050/state.json      how it was started last        registry/5050/lock
     registry/5050/secrets.json    credentials and http.secret    registry/5050/storage/    (process mode)
+    registry/port.json            the port where none is written
 
 Cheap to import: a run with nothing to do reads these files and nothing else.
 """
@@ -12,23 +13,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlpkg.progress import Notify
 from mlpkg.store.files import write_atomically, writing
 
 FORMAT = 1
 
-
-Notify = Callable[[str], None]
-"""Takes a line for people."""
+MOST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BundledSettings:
     """What the settings ask for; `storage` is an absolute folder, or empty for a place of mlpkg's own."""
 
     port: int
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class BundledState:
     """How the registry of one port was started last.
 
     `instance` belongs to the storage. `container` is the engine's id; `pid` goes with `started`, which
@@ -45,7 +45,7 @@ class State:
     """
 
     mode: Literal["container", "process"]
-    wanted: Wanted
+    wanted: BundledSettings
     instance: str
     container: str | None = None
     pid: int | None = None
@@ -55,7 +55,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class BundledSecrets:
     """Made once per port. `http` signs upload sessions, so that they outlive a restart of the registry."""
 
     username: str
@@ -87,18 +87,22 @@ def port_path(port: int) -> Path:
 
 
 def make_port_folder(port: int) -> Path:
-    """The folder of one port's files, there and for this user only. Raises MlpkgError."""
-    folder = port_path(port)
+    """The folder of one port's files, there and for this user only. Raises NotWritten, UsageError."""
+    return _make_folder(port_path(port))
+
+
+def _make_folder(folder: Path) -> Path:
     with writing(folder, setting="MLPKG_STATE_HOME"):
         state_folder()
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
     return folder
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole; only this user can read it. Raises MlpkgError."""
+    """Replace a file as a whole; only this user can read it. Raises NotWritten."""
     write_atomically(path, data, mode=0o600)
 
 
@@ -107,14 +111,14 @@ def private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def read_state(port: int) -> State | None:
+def read_state(port: int) -> BundledState | None:
     """What `write_state` left; None when there is nothing, or nothing that can be believed."""
     value = _read_json(port_path(port) / "state.json")
     if value is None or value.get("mode") not in ("container", "process"):
         return None
     try:
-        wanted = Wanted(port, value["wanted"]["storage"], value["wanted"]["auth"])
-        known = State(
+        wanted = BundledSettings(port, value["wanted"]["storage"], value["wanted"]["auth"])
+        known = BundledState(
             mode=value["mode"],
             wanted=wanted,
             instance=value["instance"],
@@ -127,22 +131,22 @@ def read_state(port: int) -> State | None:
     return known if is_sound and isinstance(wanted.auth, bool) else None
 
 
-def write_state(known: State) -> None:
+def write_state(known: BundledState) -> None:
     """Remember how the registry was started. Raises MlpkgError."""
     text = json.dumps({"format": FORMAT, **asdict(known)}, indent=1)
     write_private(make_port_folder(known.wanted.port) / "state.json", text.encode() + b"\n")
 
 
-def read_secrets(port: int) -> Secrets | None:
+def read_secrets(port: int) -> BundledSecrets | None:
     """The secrets of a port, None when they were not made yet or cannot be believed."""
     value = _read_json(port_path(port) / "secrets.json")
     parts = [(value or {}).get(key) for key in ("username", "password", "http", "htpasswd")]
     texts = [part for part in parts if isinstance(part, str) and part]
-    return Secrets(*texts) if len(texts) == len(parts) else None
+    return BundledSecrets(*texts) if len(texts) == len(parts) else None
 
 
-def ensure_secrets(port: int) -> Secrets:
-    """The secrets of a port, made at the first call (hold `lock`). Raises MlpkgError."""
+def ensure_secrets(port: int) -> BundledSecrets:
+    """The secrets of a port, made at the first call (hold `lock`). Raises UsageError, MlpkgError."""
     if known := read_secrets(port):
         return known
     import secrets  # noqa: PLC0415
@@ -152,7 +156,7 @@ def ensure_secrets(port: int) -> Secrets:
     password = secrets.token_urlsafe(32)
     # The registry checks the hash at every request. 256 random bits need no slow hash: the lowest cost.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=4)).decode()
-    made = Secrets("mlpkg", password, secrets.token_hex(32), f"mlpkg:{hashed}\n")
+    made = BundledSecrets("mlpkg", password, secrets.token_hex(32), f"mlpkg:{hashed}\n")
     text = json.dumps({"format": FORMAT, **asdict(made)}, indent=1)
     write_private(make_port_folder(port) / "secrets.json", text.encode() + b"\n")
     return made
@@ -166,29 +170,53 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("format") == FORMAT else None
 
 
+def read_port() -> int | None:
+    """The port that was chosen for this user where none is written; None before the first choice."""
+    value = _read_json(state_path() / "registry" / "port.json")
+    port = (value or {}).get("port")
+    return port if isinstance(port, int) and 1 <= port <= MOST_PORT else None
+
+
+def write_port(port: int) -> None:
+    """Remember the chosen port (hold `lock(None, …)`). Raises UsageError, MlpkgError."""
+    folder = make_port_folder(port).parent
+    write_private(folder / "port.json", json.dumps({"format": FORMAT, "port": port}).encode() + b"\n")
+
+
+def forget(port: int) -> None:
+    """Forget how the registry of a port was started."""
+    with suppress(OSError):
+        (port_path(port) / "state.json").unlink()
+
+
 @contextmanager
-def lock(port: int, notify: Notify) -> Generator[None, None, None]:
-    """One start or stop at a time per port; waits for another process, and says so. Raises MlpkgError."""
+def lock(port: int | None, notify: Notify) -> Generator[None, None, None]:
+    """One start or stop at a time per port; waits for another process, and says so. Raises NotWritten, UsageError.
+
+    Without a port: one choice of a port at a time. It is taken before any port's own.
+    """
     import fcntl  # noqa: PLC0415
 
-    path = make_port_folder(port) / "lock"
+    path = (make_port_folder(port) if port else _make_folder(state_path() / "registry")) / "lock"
     with writing(path, setting="MLPKG_STATE_HOME"):
         file = open(path, "a", opener=private_opener)  # noqa: SIM115 - the next line closes it
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            notify(f"waiting for another process that starts or stops the registry on port {port}")
+            notify(
+                f"waiting for another process that starts or stops the registry{f' on port {port}' if port else ''}"
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def folder_of(wanted: Wanted) -> Path:
+def folder_of(wanted: BundledSettings) -> Path:
     """The folder of the registry's data when it is no volume: the one asked for, or mlpkg's own."""
     return Path(wanted.storage) if wanted.storage else port_path(wanted.port) / "storage"
 
 
-def data_folder(known: State) -> Path | None:
+def data_folder(known: BundledState) -> Path | None:
     """The folder of the registry's data; None when it is a volume of the engine."""
     return folder_of(known.wanted) if known.wanted.storage or known.mode == "process" else None
 
@@ -205,14 +233,19 @@ def ensure_instance(folder: Path) -> str:
     """The identity of a storage folder, made where there is none; the folder too. Raises MlpkgError."""
     if known := read_instance(folder):
         return known
-    import secrets  # noqa: PLC0415
-
     file = _instance_file(folder)
     with writing(folder, setting="[registry] storage"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
+    return renew_instance(folder)
+
+
+def renew_instance(folder: Path) -> str:
+    """Give a storage folder a new identity: what is known about the old one says nothing about it. Raises MlpkgError."""
+    import secrets  # noqa: PLC0415
+
     instance = secrets.token_hex(16)
-    write_private(file, instance.encode() + b"\n")
+    write_private(_instance_file(folder), instance.encode() + b"\n")
     return instance
 
 

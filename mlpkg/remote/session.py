@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlpkg.errors import RegistryError
+from mlpkg.errors import MlpkgError, RegistryError
 from mlpkg.http.address import Origin, url_origin
 from mlpkg.http.settings import HttpSettings, environment_proxies
 from mlpkg.http.transport import Reply, Transport
 from mlpkg.remote.auth import Authorizer
 from mlpkg.remote.credentials import Credentials
-from mlpkg.remote.refusal import refusal
+from mlpkg.remote.refusal import BusyRegistry, refusal
 
 SETTINGS = HttpSettings(
     service="registry",
@@ -54,6 +54,20 @@ def push_scope(repository: str) -> str:
     return f"repository:{repository}:pull,push"
 
 
+def _grant_of(used: str, scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """What an Authorization value stands for: a password for all scopes, a token for its own."""
+    return ("Basic",) if used.startswith("Basic ") else scopes
+
+
+def _once_more(reply: Reply, method: str) -> MlpkgError:
+    """The error for a 401 to credentials that were good before.
+
+    A token ran out once more while a long upload was sent, or the registry was just being started again.
+    """
+    error = refusal(reply, method)
+    return BusyRegistry(error.message, hint=error.hint, status=reply.status)
+
+
 class Session:
     """One registry, for any number of threads. A resource."""
 
@@ -63,6 +77,8 @@ class Session:
         self.transport = Transport(replace(SETTINGS, ca_file=ca_file, proxies=proxies))
         self.backoff = self.transport.backoff
         self._authorizer = Authorizer(self.transport, registry, credentials)
+        self._let_in: set[tuple[str, ...]] = set()
+        """With what a request that named us was answered: a 401 to that may pass by itself."""
 
     def url(self, path: str) -> str:
         """The URL of ``/v2/`` plus `path`."""
@@ -95,9 +111,14 @@ class Session:
                 answer_timeout=request.answer_timeout,
             ) as (head, pieces):
                 if head.status in request.expect:
+                    if used:
+                        self._let_in.add(_grant_of(used, request.scopes))
                     yield head, pieces
                     return
                 reply = self.transport.whole(head, pieces)
-            can_renew = reply.status == 401 and url_origin(reply.url) == self.registry and not is_renewed
-            if not can_renew or not self._authorizer.renew(reply, request.scopes, used):
-                raise refusal(reply, request.method)
+            is_refused = reply.status == 401 and url_origin(reply.url) == self.registry
+            if is_refused and not is_renewed and self._authorizer.renew(reply, request.scopes, used):
+                continue
+            if is_refused and used and _grant_of(used, request.scopes) in self._let_in:
+                raise _once_more(reply, request.method)
+            raise refusal(reply, request.method)

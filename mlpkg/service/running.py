@@ -19,11 +19,13 @@ from typing import Any, Literal, NoReturn
 
 from mlpkg import engine
 from mlpkg.digest import Digest, framed, sha256
-from mlpkg.errors import MlpkgError, Unreachable, UsageError
+from mlpkg.errors import MlpkgError, Taken, Unreachable, UsageError
 from mlpkg.local import application
 from mlpkg.progress import Notify
 from mlpkg.registry import probe, process
 from mlpkg.registry.destination import destination
+from mlpkg.service import ports
+from mlpkg.service.ports import HOST
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, push
 from mlpkg.steps.look import why
@@ -31,12 +33,14 @@ from mlpkg.steps.perform import perform
 from mlpkg.store.files import write_atomically
 from mlpkg.store.runlock import hold_workspace
 
-HOST = "127.0.0.1"
 LABEL = "org.mlpkg.service"
 """On a service's container: the package's name."""
 
 WORKSPACE_LABEL = "org.mlpkg.workspace"
 """On a service's container: the digest of its workspace's folder. One engine serves many workspaces."""
+
+ATTEMPTS = 5
+"""How often a free port is looked for, when others take it between the look and the start."""
 
 START_TIMEOUT = 120.0
 """Seconds until a service must have answered; big models take long to load."""
@@ -57,25 +61,58 @@ class Service:
         return f"http://{HOST}:{self.port}"
 
 
-def start(package: Package, port: int, notify: Notify) -> Service:
+def start(package: Package, asked: int | None, notify: Notify) -> Service:
     """Run the pushed image (or serve without an engine), replacing the service that runs already.
 
     Returns when the service answers. What can be refused is refused before the old service is stopped.
-    Raises UsageError for a port that is taken, MlpkgError when it does not start.
+    Without a port it is chosen as `choose_port` does. Raises Taken for an asked port that is taken,
+    MlpkgError when it does not start.
     """
-    require_port(package, port)
+    choose_port(package, asked)
     reason = engine.available()
     if reason is None:
-        image = _pulled(package, notify)
-        stop(package)
-        service = _start_container(package, image, port)
+        service = _started(package, _pulled(package, notify), asked, notify)
     else:
         notify(f"no Docker engine ({reason}): serving from a virtual environment with the same lock")
         python = application.python(package, notify)
+        port = ports.said(choose_port(package, asked), asked, notify)
         stop(package)
         service = _start_process(package, python, port)
     _await_ready(package, service)
     return service
+
+
+def _started(package: Package, image: str, asked: int | None, notify: Notify) -> Service:
+    for left in reversed(range(ATTEMPTS)):
+        port = choose_port(package, asked)
+        stop(package)
+        try:
+            service = _start_container(package, image, port)
+        except Taken:
+            # Somebody was faster between the look and the start.
+            if asked is not None or not left:
+                raise
+        else:
+            ports.said(port, asked, notify)
+            return service
+    raise AssertionError
+
+
+def choose_port(package: Package | None, asked: int | None) -> int:
+    """The port to answer at: the one asked for, else the package's own running service's, else the next free one.
+
+    Raises Taken when something else listens on the port asked for, or on all that are tried.
+    """
+    if asked is not None:
+        if package is None:
+            ports.require_free(asked)
+        else:
+            require_port(package, asked)
+        return asked
+    running = find(package) if package else None
+    if running and running.port:
+        return running.port
+    return ports.first_free()
 
 
 def find(package: Package) -> Service | None:
@@ -138,32 +175,27 @@ def score(package: Package, body: bytes, timeout: float) -> tuple[int, bytes]:
     return _ask(service.port, "POST", path, body, timeout)
 
 
-def foreground(package: Package, port: int, notify: Notify) -> NoReturn:
+def foreground(package: Package, asked: int | None, notify: Notify) -> NoReturn:
     """Become the server of the package, without a container; ends with the server's exit code.
 
     This process is replaced, so that signals reach the server itself and the workspace's lock is given up.
-    Raises UsageError (port taken; a server of another kind), LockError, Unreachable.
+    Raises Taken (port), UsageError (a server of another kind), LockError, Unreachable.
     """
-    require_free(port)
-    arguments, environ, folder = application.command(package, application.python(package, notify), HOST, port)
+    python = application.python(package, notify)
+    port = ports.said(choose_port(None, asked), asked, notify)
+    arguments, environ, folder = application.command(package, python, HOST, port)
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)
     os.execve(arguments[0], arguments, environ)  # noqa: S606 - a list of our own, no shell
 
 
-def require_free(port: int) -> None:
-    """Raises UsageError when something listens on the port."""
-    if probe.is_taken(port):
-        raise UsageError(f"port {port} of {HOST} is taken", hint="choose another with --port")
-
-
 def require_port(package: Package, port: int) -> None:
-    """Raises UsageError when something listens on the port that is not the package's own service."""
+    """Raises Taken when something listens on the port that is not the package's own service."""
     if probe.is_taken(port):
         service = find(package)
         if service is None or service.port != port:
-            require_free(port)
+            ports.require_free(port)
 
 
 def _not_running(package: Package) -> UsageError:

@@ -145,8 +145,8 @@ class RegistryTable:
 
     address: str | None = None
     """`host[:port]` of another OCI registry; its credentials come from Docker's configuration."""
-    port: int = 5050
-    """Port of the bundled registry on 127.0.0.1."""
+    port: int | None = None
+    """Port of the bundled registry on 127.0.0.1. Absent: 5050, or the next free one, which is then kept."""
     storage: str | None = None
     """Folder of the bundled registry's data; absent: a named volume, or a folder of mlpkg's own."""
     auth: bool = True

@@ -12,7 +12,7 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 
 from mlpkg.digest import Digest, Tally
-from mlpkg.errors import MlpkgError, UsageError
+from mlpkg.errors import MlpkgError, NotWritten, UsageError
 
 PIECE = 1 << 20
 """Bytes that are read or written at once."""
@@ -101,10 +101,10 @@ def unwritable(path: Path | str, error: OSError, *, setting: str = "") -> MlpkgE
     other = f", or set {setting} to a folder of your own" if setting else ""
     message = f"{path}: cannot be written: {error.strerror or error}"
     if error.errno in _FULL:
-        return MlpkgError(message, hint=f"free some space there{other}")
+        return NotWritten(message, hint=f"free some space there{other}")
     if error.errno in _IN_THE_WAY:
         return UsageError(message, hint=f"something else is in the way: it must be writable{other}")
-    return MlpkgError(message, hint=f"check the permissions and the disk: it must be writable{other}")
+    return NotWritten(message, hint=f"check the permissions and the disk: it must be writable{other}")
 
 
 def is_unwritable(error: OSError) -> bool:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
-from mlpkg.registry import container
+from mlpkg.digest import Digest
+from mlpkg.registry import container, contents
 from mlpkg.service import running as service
 from mlpkg.spec import workspace
 from tests.ports import free_port
@@ -182,6 +183,55 @@ def test_a_registry_that_was_removed_by_hand_is_pushed_to_again(house: House, tm
         place.mlpkg("stop", "diabetes", code=None)
         place.mlpkg("registry", "down", code=None)
         remove_traces(own.port)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("mode", ["container", "process"])
+def test_a_damaged_registry_is_healed_by_the_next_push(house: House, tmp_path: Path, mode: str) -> None:
+    """Push, damage, verify, repair, push, pull: the receipt must not keep the push from running."""
+    without = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"} if mode == "process" else {}
+    own = replace(house, state=tmp_path / "state", port=free_port(), extra=without)
+    place = own.workspace(tmp_path / "workspace")
+    try:
+        place.mlpkg("push")
+        digest = place.digest()
+        assert place.mlpkg("registry", "status", "--json").json()["mode"] == mode
+        layers = json.loads((place.folder / ".mlpkg/diabetes/image.json").read_text())["result"]["layers"]
+        layer = Digest(max(layers, key=lambda row: row["size"])["digest"])
+        damage(own, layer)
+        named = place.mlpkg("registry", "verify", code=1)
+        assert f"{layer}: has 3 bytes instead of " in named.out
+        assert "diabetes:" in named.out
+        assert place.mlpkg("push").done == [], "nobody looked yet"
+        assert "`mlpkg push` sends it again" in place.mlpkg("registry", "repair").out
+        assert place.mlpkg("push").done == ["push:diabetes"]
+        assert place.record("push.json")["digest"] == digest
+        assert place.record("push.json")["uploaded"] == 1, "only what was damaged is sent again"
+        assert place.mlpkg("registry", "verify", "--json").json()["damages"] == []
+        assert place.mlpkg("push").done == []
+        assert place.mlpkg("registry", "gc", "--json").json()["removed"] <= 1
+        if mode == "container":
+            place.mlpkg("run", "diabetes")
+            assert scores(place) == 2
+    finally:
+        place.mlpkg("stop", "diabetes", code=None)
+        place.mlpkg("registry", "down", code=None)
+        if mode == "container":
+            remove_traces(own.port)
+
+
+def damage(house: House, digest: Digest) -> None:
+    """Cut a blob short behind the registry's back."""
+    path = contents.blob_path(digest)
+    folder = house.state / "registry" / str(house.port) / "storage"
+    if folder.exists():
+        (folder / path).write_bytes(b"cut")
+        return
+    name = f"{container.DATA}/data/{path}"
+    engine.put(
+        container.container_name(house.port),
+        [engine.File(path=name, data=b"cut", mode=0o600, owner=(container.USER, container.USER))],
+    )
 
 
 def answers(port: int, seconds: float = 60) -> bool:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import http.client
 import json
+import urllib.request
 from base64 import b64encode
 
 from mlpkg.digest import sha256
 from mlpkg.layer import Bytes, Entry, tar_stream
 from mlpkg.registry.bundled import Endpoint
+from mlpkg.spec.model import RegistryTable
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def quiet(line: str) -> None:
     """Progress that nobody reads."""
+
+
+def port_of(settings: RegistryTable) -> int:
+    """The port that a test wrote into its settings."""
+    assert settings.port
+    return settings.port
 
 
 def ask(
@@ -44,9 +52,27 @@ def push_blob(endpoint: Endpoint, data: bytes) -> str:
     return f"/v2/try/blobs/{sha256(data)}"
 
 
+def get(endpoint: Endpoint, path: str) -> bytes:
+    """The body of an answer that must be 200."""
+    assert endpoint.credentials
+    request = urllib.request.Request(f"http://{endpoint.address}{path}", headers={"Accept": MANIFEST})
+    request.add_header("Authorization", endpoint.credentials.basic())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return bytes(answer.read())
+
+
+def layer_of(endpoint: Endpoint, text: str = "") -> str:
+    """The digest of the layer that `push_image` makes."""
+    return sha256(_layer(endpoint, text))
+
+
+def _layer(endpoint: Endpoint, text: str) -> bytes:
+    return b"".join(tar_stream([Entry("note", content=Bytes(f"{endpoint.instance} {text}".encode()))]))
+
+
 def push_image(endpoint: Endpoint, text: str = "", tag: str = "") -> str:
     """A one-file image in the repository `try`, by tag or by digest; returns the manifest's digest."""
-    layer = b"".join(tar_stream([Entry("note", content=Bytes(f"{endpoint.instance} {text}".encode()))]))
+    layer = _layer(endpoint, text)
     config = json.dumps(
         {
             "architecture": "amd64",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from mlpkg import engine
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import container
-from mlpkg.spec.model import RegistryTable
+from mlpkg.registry.own_image import BundledSource
+from mlpkg.spec.model import RegistryTable, WorkspaceSpec
 from tests.ports import free_port
 
 from .source import BinarySource
@@ -28,6 +30,30 @@ def packed() -> Iterator[set[str]]:
 @pytest.fixture
 def registry_source(packed: set[str], registry_program: Path) -> BinarySource:
     return BinarySource(registry_program, packed)
+
+
+@pytest.fixture(scope="session")
+def shipped_lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lock of the registry's own image, chosen once for all tests."""
+    home = tmp_path_factory.mktemp("shipped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPKG_STATE_HOME", str(home))
+        BundledSource(WorkspaceSpec(), lambda _: None).binary()
+    return home / "registry-image"
+
+
+@pytest.fixture
+def shipped(shipped_lock: Path, state_home: Path) -> BundledSource:
+    """What users get: the image that mlpkg builds, and the program out of it."""
+    shutil.copytree(shipped_lock, state_home / "registry-image")
+    return BundledSource(WorkspaceSpec(), lambda _: None)
+
+
+@pytest.fixture(params=["process", pytest.param("container", marks=pytest.mark.docker)])
+def settings(request: pytest.FixtureRequest) -> RegistryTable:
+    """Settings of a registry of either kind."""
+    made: RegistryTable = request.getfixturevalue(f"{request.param}_settings")
+    return made
 
 
 @pytest.fixture(autouse=True)

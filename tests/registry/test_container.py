@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from mlpkg import engine
-from mlpkg.errors import UsageError
+from mlpkg.errors import Unreachable, UsageError
 from mlpkg.registry import bundled as registry
 from mlpkg.registry import container, probe, state
 from mlpkg.spec.model import RegistryTable
 
-from .asking import ask, push_blob, quiet
+from .asking import ask, port_of, push_blob, quiet
 from .source import BinarySource
 
 pytestmark = pytest.mark.docker
@@ -42,9 +42,9 @@ def test_it_is_confined_and_holds_no_secret(
     endpoint = registry.up(container_settings, registry_source, notify=quiet)
     push_blob(endpoint, b"weights")
     assert endpoint.credentials
-    name = container.container_name(container_settings.port)
+    name = container.container_name(port_of(container_settings))
     text = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
-    secrets = state.read_secrets(container_settings.port)
+    secrets = state.read_secrets(port_of(container_settings))
     assert secrets
     assert not any(word in text for word in (secrets.password, secrets.http, secrets.htpasswd.strip()))
     value = json.loads(text)[0]
@@ -52,8 +52,8 @@ def test_it_is_confined_and_holds_no_secret(
     assert value["HostConfig"]["CapDrop"] == ["ALL"]
     assert value["Config"]["User"] == "65532:65532"
     assert value["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    (found,) = engine.find(f"{container.LABEL}={container_settings.port}")
-    assert dict(found.ports) == {5000: ("127.0.0.1", container_settings.port)}
+    (found,) = engine.find(f"{container.LABEL}={port_of(container_settings)}")
+    assert dict(found.ports) == {5000: ("127.0.0.1", port_of(container_settings))}
 
 
 def test_data_and_identity_outlive_the_container(
@@ -64,7 +64,7 @@ def test_data_and_identity_outlive_the_container(
     assert registry.up(container_settings, registry_source, notify=quiet) == first
     assert registry_source.asked == ["image"]
     assert registry.down(container_settings)
-    assert engine.inspect(container.container_name(container_settings.port)) is None
+    assert engine.inspect(container.container_name(port_of(container_settings))) is None
     assert not registry.down(container_settings)
     assert registry.known_endpoint(container_settings) == first
     second = registry.up(container_settings, registry_source, notify=quiet)
@@ -78,7 +78,7 @@ def test_a_running_registry_is_confirmed_without_the_engine(
     first = registry.up(container_settings, registry_source, notify=quiet)
     code = (
         "import sys; from mlpkg.registry import bundled as registry; from mlpkg.spec.model import RegistryTable; "
-        f"print(registry.up(RegistryTable(port={container_settings.port}), None, notify=print).instance, "
+        f"print(registry.up(RegistryTable(port={port_of(container_settings)}), None, notify=print).instance, "
         "'docker' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -89,7 +89,7 @@ def test_a_stopped_container_is_started_again(
     container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
-    engine.stop(container.container_name(container_settings.port))
+    engine.stop(container.container_name(port_of(container_settings)))
     assert not registry.status(container_settings).running
     assert registry.up(container_settings, registry_source, notify=quiet) == first
     assert registry_source.asked == ["image"]
@@ -100,7 +100,7 @@ def test_a_removed_volume_is_another_instance(
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
     registry.down(container_settings)
-    engine.remove_volume(container.volume_name(container_settings.port))
+    engine.remove_volume(container.volume_name(port_of(container_settings)))
     second = registry.up(container_settings, registry_source, notify=quiet)
     assert second.instance != first.instance
     assert registry.known_endpoint(container_settings) == second
@@ -110,7 +110,7 @@ def test_a_lost_state_file_is_made_again(
     container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     first = registry.up(container_settings, registry_source, notify=quiet)
-    (state.port_path(container_settings.port) / "state.json").write_text("{torn")
+    (state.port_path(port_of(container_settings)) / "state.json").write_text("{torn")
     assert registry.known_endpoint(container_settings) is None
     assert registry.up(container_settings, registry_source, notify=quiet) == first
     assert registry.known_endpoint(container_settings) == first
@@ -126,7 +126,7 @@ def test_lost_secrets_stop_nothing(
     first = registry.up(container_settings, registry_source, notify=quiet)
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("MLPKG_STATE_HOME", str(tmp_path / "other"))
-        with pytest.raises(UsageError, match=f"port {container_settings.port}"):
+        with pytest.raises(UsageError, match=f"port {port_of(container_settings)}"):
             registry.up(container_settings, registry_source, notify=quiet)
     assert ask(first, "GET", "/v2/")[0] == 200
 
@@ -167,7 +167,7 @@ def test_a_change_to_a_process_is_told_and_is_another_instance(
         second = registry.up(container_settings, registry_source, notify=lines.append)
     assert second.instance != first.instance
     assert "no Docker engine answers" in "\n".join(lines)
-    assert container.volume_name(container_settings.port) in "\n".join(lines)
+    assert container.volume_name(port_of(container_settings)) in "\n".join(lines)
     registry.down(container_settings)
     assert registry.up(container_settings, registry_source, notify=quiet) == second
     assert registry.down(container_settings)
@@ -181,16 +181,43 @@ def test_a_container_that_came_back_first_is_told(
 ) -> None:
     """The engine restarts the container after a reboot; a process had taken its place meanwhile."""
     first = registry.up(container_settings, registry_source, notify=quiet)
-    name = container.container_name(container_settings.port)
+    name = container.container_name(port_of(container_settings))
     engine.stop(name)
     with monkeypatch.context() as without:
         without.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
         registry.up(container_settings, registry_source, notify=quiet)
         registry.down(container_settings)
     engine.start(name)
-    assert probe.wait(
-        container_settings.port, ("mlpkg", registry.credentials(container_settings).password), lambda: True
-    )
+    login = registry.credentials(container_settings).credentials
+    assert login
+    assert probe.wait(port_of(container_settings), (login.username, login.password), lambda: True)
     lines: list[str] = []
     assert registry.up(container_settings, registry_source, notify=lines.append) == first
     assert "runs again" in "\n".join(lines)
+
+
+def test_the_port_answers_and_the_engine_does_not(
+    container_settings: RegistryTable,
+    registry_source: BinarySource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry.up(container_settings, registry_source, notify=quiet)
+    assert registry.status(container_settings).note is None
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+        said = registry.status(container_settings)
+        assert said.running, "it answers, with its own password"
+        assert said.note
+        assert said.note.startswith(
+            "it answers, and the engine that runs it cannot be asked: no Docker engine"
+        )
+        with pytest.raises(Unreachable):
+            registry.down(container_settings)
+    registry.down(container_settings)
+    with monkeypatch.context() as without:
+        without.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+        said = registry.status(container_settings)
+        assert not said.running
+        assert said.note
+        assert "cannot be asked" in said.note

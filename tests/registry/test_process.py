@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mlpkg.registry import probe, process, state
 from mlpkg.registry.bundled import Endpoint
 from mlpkg.spec.model import RegistryTable
 
-from .asking import ask, push_blob, quiet
+from .asking import ask, port_of, push_blob, quiet
 from .source import BinarySource
 
 
@@ -30,7 +31,7 @@ def _hang_up(server: socket.socket) -> None:
 
 
 def pid_of(settings: RegistryTable) -> int:
-    known = state.read_state(settings.port)
+    known = state.read_state(port_of(settings))
     assert known
     assert known.pid
     return known.pid
@@ -42,7 +43,7 @@ def test_up_answers_only_with_the_credentials(
     endpoint = registry.up(process_settings, registry_source, notify=quiet)
     assert ask(endpoint, "GET", "/v2/")[0] == 200
     assert ask(endpoint, "GET", "/v2/", login=False)[0] == 401
-    assert endpoint.credentials == registry.credentials(process_settings)
+    assert endpoint == registry.credentials(process_settings)
     assert registry.known_endpoint(process_settings) == endpoint
 
 
@@ -71,7 +72,7 @@ def test_a_wiped_storage_is_another_instance(
 ) -> None:
     first = registry.up(process_settings, registry_source, notify=quiet)
     push_blob(first, b"weights")
-    shutil.rmtree(state_home / "registry" / str(process_settings.port) / "storage" / "docker")
+    shutil.rmtree(state_home / "registry" / str(port_of(process_settings)) / "storage" / "docker")
     assert registry.known_endpoint(process_settings) is None
     second = registry.up(process_settings, registry_source, notify=quiet)
     assert second.instance != first.instance
@@ -93,7 +94,7 @@ def test_down_stops_exactly_this_process(
 def test_a_recycled_pid_is_not_killed(process_settings: RegistryTable, registry_source: BinarySource) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
     registry.down(process_settings)
-    known = state.read_state(process_settings.port)
+    known = state.read_state(port_of(process_settings))
     assert known
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         state.write_state(replace(known, pid=stranger.pid, started="another-boot:1"))
@@ -101,6 +102,30 @@ def test_a_recycled_pid_is_not_killed(process_settings: RegistryTable, registry_
         assert not registry.down(process_settings)
         assert stranger.poll() is None
         stranger.communicate(b"\n", timeout=10)
+
+
+def test_it_is_found_and_stopped_without_proc(
+    process_settings: RegistryTable,
+    registry_source: BinarySource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS and the BSDs have no /proc: there ps knows a process's start."""
+    monkeypatch.setattr(process, "PROC", tmp_path / "no-proc")
+    first = registry.up(process_settings, registry_source, notify=quiet)
+    pid = pid_of(process_settings)
+    assert registry.status(process_settings).running
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert registry.up(process_settings, registry_source, notify=quiet) == first
+    assert pid_of(process_settings) == pid
+    assert registry_source.asked == ["binary"]
+    assert not process.is_alive(os.getpid(), process.birth(pid)), "another process is another"
+    assert registry.down(process_settings)
+    assert process.birth(pid) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MlpkgError, match="no /proc"):
+        process.birth(os.getpid())
 
 
 def test_a_killed_registry_is_started_again(
@@ -119,7 +144,7 @@ def test_a_killed_registry_is_started_again(
 def test_a_port_of_another_program_is_refused(
     process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
-    with socket.create_server(("127.0.0.1", process_settings.port)) as other:
+    with socket.create_server(("127.0.0.1", port_of(process_settings))) as other:
         other.settimeout(10)
         silent = threading.Thread(target=_hang_up, args=(other,))
         silent.start()
@@ -127,7 +152,7 @@ def test_a_port_of_another_program_is_refused(
             registry.up(process_settings, registry_source, notify=quiet)
         silent.join()
     text = str(caught.value)
-    assert f"port {process_settings.port}" in text
+    assert f"port {port_of(process_settings)}" in text
     assert f"process {os.getpid()}" in text
     assert "[registry] port" in text
 
@@ -205,9 +230,9 @@ def test_secrets_are_private_and_in_no_log(
     assert endpoint.credentials
     ask(endpoint, "GET", "/v2/try/manifests/none")
     password = endpoint.credentials.password
-    assert password not in repr(endpoint) + repr(state.read_secrets(process_settings.port))
-    assert password not in "".join(lines) + process.log_tail(state.port_path(process_settings.port))
-    folder = state_home / "registry" / str(process_settings.port)
+    assert password not in repr(endpoint) + repr(state.read_secrets(port_of(process_settings)))
+    assert password not in "".join(lines) + process.log_tail(state.port_path(port_of(process_settings)))
+    folder = state_home / "registry" / str(port_of(process_settings))
     assert [path.name for path in folder.iterdir() if path.is_file() and path.stat().st_mode & 0o077] == []
     assert folder.stat().st_mode & 0o777 == 0o700
     command = Path(f"/proc/{pid_of(process_settings)}/cmdline").read_bytes()
@@ -225,7 +250,7 @@ def test_a_grown_log_is_cut_while_the_registry_runs(
     process_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
     registry.up(process_settings, registry_source, notify=quiet)
-    folder = state.port_path(process_settings.port)
+    folder = state.port_path(port_of(process_settings))
     with process.log_file(folder).open("ab") as log:
         log.write(b"x" * (process.LOG_LIMIT + 1))
     registry.up(process_settings, registry_source, notify=quiet)
@@ -264,3 +289,34 @@ def test_an_interrupted_upload_goes_on_after_a_restart(
     registry.down(process_settings)
     registry.up(process_settings, registry_source, notify=quiet)
     assert ask(endpoint, "PATCH", where.split(endpoint.address, 1)[1], b"rest")[0] == 202
+
+
+def test_a_start_that_cannot_be_remembered_leaves_nothing_running(
+    process_settings: RegistryTable, registry_source: BinarySource
+) -> None:
+    """A full or broken state folder: the process would hold the port, and nobody would know it."""
+    folder = state.port_path(port_of(process_settings))
+    (folder / "state.json" / "in-the-way").mkdir(parents=True)
+    with pytest.raises(MlpkgError, match="cannot be written"):
+        registry.up(process_settings, registry_source, notify=quiet)
+    assert not probe.stays_taken(port_of(process_settings))
+    shutil.rmtree(folder / "state.json")
+    assert ask(registry.up(process_settings, registry_source, notify=quiet), "GET", "/v2/")[0] == 200
+
+
+@pytest.mark.parametrize("act", [registry.credentials, registry.down])
+def test_a_state_folder_that_cannot_be_made(
+    act: Callable[[RegistryTable], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLPKG_STATE_HOME", str(tmp_path / "file" / "state"))
+    with pytest.raises(UsageError, match="cannot be written") as refused:
+        act(RegistryTable(port=port))
+    assert "MLPKG_STATE_HOME" in refused.value.hint
+
+
+def test_a_lock_that_cannot_be_made(process_settings: RegistryTable, registry_source: BinarySource) -> None:
+    (state.port_path(port_of(process_settings)) / "lock").mkdir(parents=True)
+    with pytest.raises(UsageError, match="lock: cannot be written"):
+        registry.up(process_settings, registry_source, notify=quiet)
+    (state.port_path(port_of(process_settings)) / "lock").rmdir()

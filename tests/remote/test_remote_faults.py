@@ -53,6 +53,18 @@ def test_a_token_that_ends_mid_upload_resends_the_whole_body() -> None:
         assert min(deltas) < 0
 
 
+def test_a_token_that_ends_twice_in_one_upload_is_renewed_twice() -> None:
+    """A second 401 to the same request was final, though a look before it was let in."""
+    with FakeRegistry("bearer").serving() as fake, Registry(fake.address, CREDENTIALS) as registry:
+        layer = blob(SMALL)
+        fault = Fault("^PUT .*uploads/", 401, after=1, times=2)
+        fault.headers = {"WWW-Authenticate": f'Bearer realm="{fake.url}/token",service="fake"'}
+        fake.faults.append(fault)
+        assert registry.upload_blob("a/b", layer)
+        assert [seen.status for seen in fake.requests("^PUT .*uploads/")] == [401, 401, 201]
+        assert fake.repository("a/b").blobs[layer.descriptor.digest] == SMALL
+
+
 def test_an_early_413_is_read_and_not_tried_again(fake: FakeRegistry, registry: Registry) -> None:
     fake.faults.append(
         Fault("^PUT .*uploads/", 413, body=b"<html>too large</html>", is_closing=True, times=9)
