@@ -15,6 +15,7 @@ from mlpkg.runtime.message import Refusal
 OVERHEAD_LIMIT: Final = 16 * 1024
 """Bytes of chunk extensions and trailers of one request together; beyond: 431."""
 _LINE_LIMIT: Final = 4 * 1024
+"""Bytes of one line among them."""
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
@@ -95,7 +96,7 @@ class ChunkedBody:
             return self._incomplete(data, at, "chunk size")
         size, extension = match.groups()
         if extension is not None:
-            self._spend(len(extension))
+            self._spend(match.end() - at)
         self._left = int(size, 16)
         if self._left > self._limit:
             raise Refusal(413, f"The request's body exceeds {self._limit} bytes")
@@ -120,6 +121,7 @@ class ChunkedBody:
         return at
 
     def _spend(self, size: int) -> None:
+        """Count a line that is dropped."""
         self._spent += size
-        if self._spent > OVERHEAD_LIMIT:
+        if size > _LINE_LIMIT or self._spent > OVERHEAD_LIMIT:
             raise Refusal(431, f"The request's chunk extensions and trailers exceed {OVERHEAD_LIMIT} bytes")

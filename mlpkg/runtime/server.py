@@ -268,14 +268,14 @@ class Server:
 
     def _livez(self, connection: Connection, _request: HttpRequest) -> None:
         self.metrics.count("/livez", 200)
-        connection.respond(200, _PLAIN, b"alive\n")
+        connection.respond(200, _PLAIN, b"alive\n", close=self.front.is_draining)
 
     def _readyz(self, connection: Connection, _request: HttpRequest) -> None:
         is_ready = not self.front.is_draining and self.pool.ready > 0
         status = 200 if is_ready else 503
         text = b"ready\n" if is_ready else b"draining\n" if self.front.is_draining else b"starting\n"
         self.metrics.count("/readyz", status)
-        connection.respond(status, _PLAIN, text)
+        connection.respond(status, _PLAIN, text, close=self.front.is_draining)
 
     def _metrics(self, connection: Connection, _request: HttpRequest) -> None:
         gauges = {
@@ -287,7 +287,7 @@ class Server:
         }
         self.metrics.evicted = self.crowd.evicted
         text = self.metrics.exposition({name: (what, float(value)) for name, (what, value) in gauges.items()})
-        connection.respond(200, _EXPOSITION, text.encode())
+        connection.respond(200, _EXPOSITION, text.encode(), close=self.front.is_draining)
 
     def _message(self, connection: Connection, path: str, status: int, message: str) -> None:
         """An error outside the contract's routes: no ids, as with Azure's server."""

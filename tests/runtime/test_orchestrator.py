@@ -150,6 +150,8 @@ def test_stops_gracefully(launch: Launch, script: str) -> None:
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         assert server.ask("GET", "/livez").status == 200
+        for path in ("/livez", "/readyz", "/", "/metrics", "/nope"):
+            assert server.ask("GET", path).header("connection") == "close"
         assert server.ask("GET", "/readyz").status == 503
         refused = server.ask(body=b"x")
         assert (refused.status, refused.header("retry-after"), refused.header("connection")) == (
