@@ -42,9 +42,6 @@ class Handler(Protocol):
     def closed(self, connection: Connection) -> None:
         """The client is gone."""
 
-    def changed(self, connection: Connection, state: State) -> None:
-        """The connection does something else now."""
-
     def handle(self, connection: Connection, request: HttpRequest) -> None:
         """Answer this request, now or later, with `respond` or `begin` … `finish`."""
 
@@ -63,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport
         self.client = ""
         self.state = State.IDLE
+        self.since = time.monotonic()
         self.is_guest = False
         self.request: HttpRequest | None = None
         self.current: HttpRequest | None = None
@@ -70,7 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_full = False
         self.is_running = False
         self.on_resume: Callable[[], None] | None = None
-        self.deadline: float | None = time.monotonic() + KEEP_ALIVE
+        self.deadline: float | None = self.since + KEEP_ALIVE
         self._unread = b""
         self._searched = 0
         self._begun = 0.0
@@ -186,8 +184,17 @@ class Connection(asyncio.BufferedProtocol):
             if not end:
                 self._receiving(len(data) - at)
                 return at
-            self._open(parse_head(data[at:end]), is_last=end == len(data))
+            request = parse_head(data[at:end])
+            at = end + request.length
+            if at <= len(data) and not request.is_chunked:
+                self._open(request)
+                if request.length:
+                    self._keep(data[end:at])
+                self._complete()
+                return at
             at = end
+            self._open(request)
+            self._expect_body(request, has_more=end < len(data))
         at = self._body.read(data, at, self._keep)
         if self._body.is_whole:
             self._complete()
@@ -201,20 +208,21 @@ class Connection(asyncio.BufferedProtocol):
         self._searched = searched
         if self.state is not State.RECEIVING:
             self._begun = now
-            self.handler.changed(self, State.RECEIVING)
+            self.state = State.RECEIVING
         size = self.request.size if self.request is not None else 0
         self.deadline = min(now, self._begun + size / SLOWEST) + timeout
 
-    def _open(self, request: HttpRequest, *, is_last: bool) -> None:
+    def _open(self, request: HttpRequest) -> None:
         """The head is whole: refuse now what would be refused later."""
-        limit = self.handler.max_body
         self.request = request
         self._searched = 0
-        if request.length > limit:
-            raise Refusal(413, f"The request's body exceeds {limit} bytes")
-        self._body = ChunkedBody(limit) if request.is_chunked else SizedBody(request.length)
-        waits = is_last and not self._body.is_whole and request.version == "1.1"
-        if waits and request.merged.get("expect", "").lower() == "100-continue":
+        if request.length > self.handler.max_body:
+            raise Refusal(413, f"The request's body exceeds {self.handler.max_body} bytes")
+
+    def _expect_body(self, request: HttpRequest, *, has_more: bool) -> None:
+        self._body = ChunkedBody(self.handler.max_body) if request.is_chunked else SizedBody(request.length)
+        expects = request.version == "1.1" and request.merged.get("expect", "").lower() == "100-continue"
+        if expects and not has_more:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _keep(self, piece: bytes) -> None:
@@ -234,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
         request.complete()
         self.deadline = None
         self.current = request
-        self.handler.changed(self, State.BUSY)
+        self.state = State.BUSY
         self.handler.handle(self, request)
 
     # -- answers -------------------------------------------------------------------------------------
@@ -294,12 +302,13 @@ class Connection(asyncio.BufferedProtocol):
             close = close or not request.keep_alive
         if self.is_closed:
             return
-        self.handler.changed(self, State.IDLE)
+        self.state = State.IDLE
+        self.since = time.monotonic()
         if close:
             self.transport.close()
             return
         if not self.is_full:
-            self.deadline = time.monotonic() + KEEP_ALIVE
+            self.deadline = self.since + KEEP_ALIVE
         self._take_requests()
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -308,7 +317,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.deadline = time.monotonic() + _DISCARD_SECONDS
-        self.handler.changed(self, State.REFUSED)
+        self.state = State.REFUSED
 
     def _send_refusal(self, refusal: Refusal) -> None:
         self.handler.refused(refusal.status)

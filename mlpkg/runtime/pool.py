@@ -25,8 +25,11 @@ _QUICK: Final = 0.005
 _AHEAD: Final = 8
 """How many requests a quick worker has at most, the one it serves among them."""
 
+_INCOMING: Final = memoryview(bytearray(256 * 1024))
+"""Where the loop puts what it reads from workers: a buffer of this size made for each read costs three system calls."""
 
-class Worker(asyncio.Protocol):
+
+class Worker(asyncio.BufferedProtocol):
     """The front's end of one worker process."""
 
     def __init__(self, pool: Pool, child: process.Process) -> None:
@@ -48,8 +51,17 @@ class Worker(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        """Frames from the worker."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        del sizehint
+        return _INCOMING
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the worker."""
+        self._received(bytes(_INCOMING[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
+        """Frames from the worker, or pieces of them."""
         for kind, head, body in self.reader.feed(data):
             job = self.jobs[0] if self.jobs else None
             if kind == frames.READY:
@@ -118,7 +130,7 @@ class Worker(asyncio.Protocol):
                 return
             if not data:
                 return
-            self.data_received(data)
+            self._received(data)
 
     def hang_up(self) -> None:
         """Close the socket, which ends a worker that is idle."""

@@ -187,10 +187,6 @@ class Server:
         """A client is gone."""
         self.crowd.leave(connection)
 
-    def changed(self, connection: Connection, state: State) -> None:
-        """A client has begun a request, ended it, has its answer, or was refused."""
-        self.crowd.move(connection, state)
-
     def refused(self, status: int) -> None:
         """A request was refused before it was whole."""
         self.metrics.count("refused", status)
