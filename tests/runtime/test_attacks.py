@@ -89,6 +89,17 @@ def test_crowd(target: Target, name: str) -> None:
         attacks.crowd(target, name, 3 * LIMIT)
 
 
+def test_crowd_beyond_the_files_that_may_be_open(launch: Launch, tmp_path: Path) -> None:
+    """The limit of connections is what the process can hold, not what the settings wish for."""
+    (tmp_path / "score.py").write_text(SCRIPT)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nulimit -n 200\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with serving(Launch(python, launch.root, tmp_path, ENVIRONMENT), "ours", "score.py") as running:
+        attacks.crowd(Target(running.port, running.process.pid), "silent", 400)
+        assert "Too many open files" not in running.text
+
+
 def test_flood(target: Target) -> None:
     with watched(target, processor=5, memory=30, wall=60):
         attacks.flood(target, 2_000)
