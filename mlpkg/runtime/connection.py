@@ -26,6 +26,9 @@ _DISCARD_SECONDS: Final = 5.0
 """How long the rest of a refused request is read, so that the client gets to see its answer."""
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 """What a server ignores before a request (RFC 9112, 2.2)."""
+_IDLE: Final = State.IDLE
+_BUSY: Final = State.BUSY
+_REFUSED: Final = State.REFUSED
 _INCOMING: Final = memoryview(bytearray(64 * 1024))
 """Where the loop puts what it reads, for all connections: each takes its bytes out before the next read."""
 
@@ -59,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         self.handler = handler
         self.transport: asyncio.Transport
         self.client = ""
-        self.state = State.IDLE
+        self.state = _IDLE
         self.since = time.monotonic()
         self.is_guest = False
         self.request: HttpRequest | None = None
@@ -137,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client."""
-        if self.state is State.REFUSED:
+        if self.state is _REFUSED:
             return
         data = bytes(_INCOMING[:nbytes])
         self._unread = self._unread + data if self._unread else data
@@ -168,8 +171,9 @@ class Connection(asyncio.BufferedProtocol):
             (self.transport.resume_reading if may_read else self.transport.pause_reading)()
 
     def _may_take(self, at: int) -> bool:
-        is_free = self.current is None and not self.is_full
-        return is_free and at < len(self._unread) and not self.transport.is_closing()
+        if at >= len(self._unread) or self.current is not None or self.is_full:
+            return False
+        return not self.transport.is_closing()
 
     def _take(self, at: int) -> int:
         """Take a request, or what there is of it, from `at` on; return where the rest begins. Raises Refusal."""
@@ -184,20 +188,19 @@ class Connection(asyncio.BufferedProtocol):
             if not end:
                 self._receiving(len(data) - at)
                 return at
-            request = parse_head(data[at:end])
+            self.request = request = parse_head(data[at:end])
+            self._searched = 0
             at = end + request.length
             if at <= len(data) and not request.is_chunked:
-                self._open(request)
                 if request.length:
                     self._keep(data[end:at])
-                self._complete()
+                self._complete(request)
                 return at
             at = end
-            self._open(request)
             self._expect_body(request, has_more=end < len(data))
         at = self._body.read(data, at, self._keep)
         if self._body.is_whole:
-            self._complete()
+            self._complete(self.request)
         else:
             self._receiving(0)
         return at
@@ -212,15 +215,12 @@ class Connection(asyncio.BufferedProtocol):
         size = self.request.size if self.request is not None else 0
         self.deadline = min(now, self._begun + size / SLOWEST) + timeout
 
-    def _open(self, request: HttpRequest) -> None:
-        """The head is whole: refuse now what would be refused later."""
-        self.request = request
-        self._searched = 0
-        if request.length > self.handler.max_body:
-            raise Refusal(413, f"The request's body exceeds {self.handler.max_body} bytes")
-
     def _expect_body(self, request: HttpRequest, *, has_more: bool) -> None:
-        self._body = ChunkedBody(self.handler.max_body) if request.is_chunked else SizedBody(request.length)
+        """The head is whole, the body is not: refuse now what would be refused later."""
+        limit = self.handler.max_body
+        if request.length > limit:
+            raise Refusal(413, f"The request's body exceeds {limit} bytes")
+        self._body = ChunkedBody(limit) if request.is_chunked else SizedBody(request.length)
         expects = request.version == "1.1" and request.merged.get("expect", "").lower() == "100-continue"
         if expects and not has_more:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -235,14 +235,11 @@ class Connection(asyncio.BufferedProtocol):
             raise Refusal(503, "The server holds as many request bodies as it can", ("Retry-After", "1"))
         request.add(piece)
 
-    def _complete(self) -> None:
+    def _complete(self, request: HttpRequest) -> None:
         """The request is whole."""
-        request, self.request = self.request, None
-        assert request is not None  # noqa: S101
         request.complete()
-        self.deadline = None
-        self.current = request
-        self.state = State.BUSY
+        self.request, self.current = None, request
+        self.state, self.deadline = _BUSY, None
         self.handler.handle(self, request)
 
     # -- answers -------------------------------------------------------------------------------------
@@ -302,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
             close = close or not request.keep_alive
         if self.is_closed:
             return
-        self.state = State.IDLE
+        self.state = _IDLE
         self.since = time.monotonic()
         if close:
             self.transport.close()

@@ -29,6 +29,8 @@ _DIGITS: Final = 18
 class _Fields:
     """What httptools finds in one head."""
 
+    __slots__ = ("found", "is_whole", "target")
+
     def __init__(self) -> None:
         self.target = b""
         self.found: list[tuple[str, str]] = []
