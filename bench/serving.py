@@ -3,7 +3,7 @@
 All serve the same small scikit-learn model with one worker, each from its own environment, and are loaded in turns
 by wrk, so that a busy machine is as busy for all. Figures are ratios to Azure's server of the same run.
 
-    python bench/serving.py [--layers] [--rounds 3] [--seconds 5] [--json FILE]
+    python bench/serving.py [--layers] [--before FOLDER] [--rounds 3] [--seconds 5] [--json FILE]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -102,6 +102,7 @@ class Server:
     name: str
     packages: tuple[str, ...]
     command: tuple[str, ...]
+    root: Path = ROOT
 
 
 OURS = Server(
@@ -232,7 +233,7 @@ def measure(server: Server, python: Path, folder: Path, result: Result, options:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AZUREML_MODEL_DIR": str(folder)}
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(server.root), "AZUREML_MODEL_DIR": str(folder)}
     command = [str(python), *(part.format(port=port) for part in server.command)]
     started = time.monotonic()
     process = subprocess.Popen(
@@ -278,11 +279,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout: its server too")
     parser.add_argument("--json", type=Path, help="write all figures here")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    servers = (OURS, AZURE, FAST, *(LAYERS if options.layers else ()))
+    before = () if options.before is None else (replace(OURS, name="before", root=options.before.resolve()),)
+    servers = (OURS, *before, AZURE, FAST, *(LAYERS if options.layers else ()))
     with tempfile.TemporaryDirectory(prefix="mlpkg-serving-") as name:
         folder = Path(name)
         for file, text in (

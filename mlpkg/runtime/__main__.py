@@ -50,7 +50,11 @@ def main(argv: Sequence[str]) -> int:
         return BOOT_FAILURE
     os.environ["SERVER_PORT"] = str(config.port)
     # The worker's imports are most of the start-up: they begin before the front's own.
-    children = [process.spawn(os.environ) for _ in range(config.workers)]
+    try:
+        children = [process.spawn(os.environ) for _ in range(config.workers)]
+    except OSError as error:
+        print(f"mlpkg.runtime: a worker cannot be started: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return BOOT_FAILURE
     try:
         import asyncio  # noqa: PLC0415
 

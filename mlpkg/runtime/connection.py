@@ -1,29 +1,36 @@
-"""One client connection: HTTP/1.1 requests in (parsed by httptools), answers out. It knows no route.
+"""One client connection: HTTP/1.1 requests in, answers out. It knows no route.
 
-Everything a client can do wrong in HTTP itself ends here: broken syntax, too long, too big, too slow.
+Everything a client can do wrong in HTTP itself ends here: broken syntax, too long, too big, too slow. What a client
+sends is bounded before it is kept: one read, one head or one line beyond the request that is being answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import httptools
+from mlpkg.runtime.bodies import ChunkedBody, SizedBody
+from mlpkg.runtime.crowd import State
+from mlpkg.runtime.heads import head_end, parse_head
+from mlpkg.runtime.message import BODYLESS, HttpRequest, Refusal, answer_head, header_block
 
-from mlpkg.runtime.message import BODYLESS, HttpRequest, answer_head, header_block
-
-HEAD_LIMIT: Final = 64 * 1024
-"""Bytes of request line and header fields together; beyond: 431."""
-FIELD_LIMIT: Final = 256
-"""Header fields of one request; beyond: 431."""
 KEEP_ALIVE: Final = 75.0
 """Seconds that an idle connection is kept."""
+SLOWEST: Final = 1024
+"""Bytes per second that a body has to come in with, after the read timeout that every request has; below: 408."""
 _DISCARD_SECONDS: Final = 5.0
 """How long the rest of a refused request is read, so that the client gets to see its answer."""
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+"""What a server ignores before a request (RFC 9112, 2.2)."""
+_IDLE: Final = State.IDLE
+_BUSY: Final = State.BUSY
+_REFUSED: Final = State.REFUSED
+_INCOMING: Final = memoryview(bytearray(64 * 1024))
+"""Where the loop puts what it reads, for all connections: each takes its bytes out before the next read."""
 
 
 class Handler(Protocol):
@@ -48,34 +55,34 @@ class Handler(Protocol):
         """Whether so many more bytes of body may be held (negative: they are released)."""
 
 
-class Connection(asyncio.Protocol):
-    """Requests of one connection are answered one at a time and in order, pipelined ones too."""
+class Connection(asyncio.BufferedProtocol):
+    """Requests of one connection are read and answered one at a time and in order, pipelined ones too."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.transport: asyncio.Transport
         self.client = ""
+        self.state = _IDLE
+        self.since = time.monotonic()
+        self.is_guest = False
         self.request: HttpRequest | None = None
-        self.waiting: deque[HttpRequest] = deque()
         self.current: HttpRequest | None = None
         self.is_closed = False
         self.is_full = False
         self.is_running = False
         self.on_resume: Callable[[], None] | None = None
-        self.deadline: float | None = time.monotonic() + KEEP_ALIVE
-        self._parser = httptools.HttpRequestParser(self)
-        self._head_size = 0
-        self._field_size = 0
-        self._length = 0
-        self._expects = False
-        self._has_head = False
-        self._is_refused = False
+        self.deadline: float | None = self.since + KEEP_ALIVE
+        self._unread = b""
+        self._searched = 0
+        self._begun = 0.0
+        self._body: SizedBody | ChunkedBody = SizedBody(0)
+        self._is_reading = True
+        self._is_taking = False
         self._is_chunked = False
         self._has_body = True
         self._closes = False
-        self._url = b""
 
-    # -- asyncio.Protocol --------------------------------------------------------------------------
+    # -- asyncio.BufferedProtocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -84,17 +91,18 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.client = peer[0] if isinstance(peer, tuple) else ""
         if not self.handler.opened(self):
-            self._refuse(503, "Too many connections", ("Retry-After", "1"))
+            self._send_refusal(Refusal(503, "Too many connections", ("Retry-After", "1")))
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         del exc
         self.is_closed = True
-        for request in (self.request, self.current, *self.waiting):
+        for request in (self.request, self.current):
             if request is not None:
                 self._release(request)
-        self.waiting.clear()
         self.request = self.current = None
+        self._unread = b""
         self._resume()
         self.handler.closed(self)
 
@@ -105,7 +113,7 @@ class Connection(asyncio.Protocol):
         """
         if self.current is None or not self.is_running:
             return False
-        (self.waiting[-1] if self.waiting else self.current).keep_alive = False
+        self.current.keep_alive = False
         return True
 
     def pause_writing(self) -> None:
@@ -118,137 +126,130 @@ class Connection(asyncio.Protocol):
         self.is_full = False
         self.deadline = None if self.current is not None else time.monotonic() + KEEP_ALIVE
         self._resume()
+        self._take_requests()
 
     def _resume(self) -> None:
         if self.on_resume is not None:
             resume, self.on_resume = self.on_resume, None
             resume()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        del sizehint
+        return _INCOMING
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes from the client."""
-        if self._is_refused:
+        if self.state is _REFUSED:
             return
-        if not self._has_head:
-            self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self._is_refused:
-                self._refuse(400, f"The request is not HTTP/1.1: {error}")
-            return
-        if not self._has_head and self._head_size > HEAD_LIMIT and not self._is_refused:
-            self._refuse(431, f"The request's header fields exceed {HEAD_LIMIT} bytes")
+        data = bytes(_INCOMING[:nbytes])
+        self._unread = self._unread + data if self._unread else data
+        self._take_requests()
 
-    def _decline(self, rest: bytes) -> None:
-        """Take a request that offers another protocol (h2c, websocket) as plain HTTP/1.1 (RFC 9110, 7.8).
+    # -- requests --------------------------------------------------------------------------------------
 
-        httptools ends such a request after its head, so it is read again without the offer.
+    def _take_requests(self) -> None:
+        """Read what has come, one request at a time, while the client takes its answers.
+
+        The rest waits unread, and so does the client.
         """
-        request, self.request = self.request, None
-        if request is None or self._is_refused:
-            return
-        if request.method == "CONNECT":
-            self._refuse(405, "The method is not allowed for the requested URL.")
-            return
-        kept = [field for field in request.fields if field[0].lower() not in ("upgrade", "connection")]
-        head = f"{request.method} {request.target} HTTP/1.1\r\n".encode("latin-1") + header_block(kept)
-        self._parser = httptools.HttpRequestParser(self)
-        self.data_received(head + b"\r\n" + rest)
+        if self._is_taking:
+            return  # a request was answered at once: the loop below goes on with the next
+        self._is_taking = True
+        at, end = -1, 0
+        try:
+            while end > at and self._may_take(end):
+                at, end = end, self._take(end)
+            self._unread = self._unread[end:]
+        except Refusal as refusal:
+            self._refuse(refusal)
+        finally:
+            self._is_taking = False
+        may_read = not self._unread or (self.current is None and not self.is_full)
+        if may_read != self._is_reading:
+            self._is_reading = may_read
+            (self.transport.resume_reading if may_read else self.transport.pause_reading)()
 
-    # -- httptools' callbacks ------------------------------------------------------------------------
+    def _may_take(self, at: int) -> bool:
+        if at >= len(self._unread) or self.current is not None or self.is_full:
+            return False
+        return not self.transport.is_closing()
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self.request = HttpRequest()
-        self._has_head, self._url = False, b""
-        self._field_size, self._length, self._expects = 0, 0, False
-        self.deadline = time.monotonic() + self.handler.read_timeout
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field."""
+    def _take(self, at: int) -> int:
+        """Take a request, or what there is of it, from `at` on; return where the rest begins. Raises Refusal."""
+        data = self._unread
         if self.request is None:
-            return
-        self.request.fields.append((name.decode("latin-1"), value.decode("latin-1")))
-        self._field_size += len(name) + len(value) + 4
-        lower = name.lower()
-        if lower == b"content-length":
-            self._length = int(value) if value.isdigit() else 0
-        elif lower == b"expect":
-            self._expects = value.lower() == b"100-continue"
+            if data[at] == 13:
+                match = _EMPTY_LINES.match(data, at)
+                at = match.end() if match else at
+                if data[at:] in (b"", b"\r"):
+                    return at
+            end = head_end(data, at, at + self._searched)
+            if not end:
+                self._receiving(len(data) - at)
+                return at
+            self.request = request = parse_head(data[at:end])
+            self._searched = 0
+            at = end + request.length
+            if at <= len(data) and not request.is_chunked:
+                if request.length:
+                    self._keep(data[end:at])
+                self._complete(request)
+                return at
+            at = end
+            self._expect_body(request, has_more=end < len(data))
+        at = self._body.read(data, at, self._keep)
+        if self._body.is_whole:
+            self._complete(self.request)
+        else:
+            self._receiving(0)
+        return at
 
-    def on_headers_complete(self) -> None:
-        """The head is whole: refuse now what would be refused later."""
-        request = self.request
-        if request is None:
-            return
-        self._has_head = True
-        self._head_size = 0
-        request.method = self._parser.get_method().decode("latin-1")
-        request.target = self._url.decode("latin-1")
-        request.version = self._parser.get_http_version()
-        if request.version not in ("1.0", "1.1"):
-            self._refuse(400, f"HTTP/{request.version} is not spoken here, but HTTP/1.1 is")
-        elif self._parser.should_upgrade():
-            return
-        elif self._field_size + len(self._url) > HEAD_LIMIT or len(request.fields) > FIELD_LIMIT:
-            self._refuse(
-                431, f"The request's header fields exceed {HEAD_LIMIT} bytes or {FIELD_LIMIT} in number"
-            )
-        elif self._length > self.handler.max_body:
-            self._refuse(413, f"The request's body exceeds {self.handler.max_body} bytes")
-        elif self._expects and request.version == "1.1":
+    def _receiving(self, searched: int) -> None:
+        """The request is not whole yet: it has until its deadline for the next bytes, and for all of them."""
+        now, timeout = time.monotonic(), self.handler.read_timeout
+        self._searched = searched
+        if self.state is not State.RECEIVING:
+            self._begun = now
+            self.state = State.RECEIVING
+        size = self.request.size if self.request is not None else 0
+        self.deadline = min(now, self._begun + size / SLOWEST) + timeout
+
+    def _expect_body(self, request: HttpRequest, *, has_more: bool) -> None:
+        """The head is whole, the body is not: refuse now what would be refused later."""
+        limit = self.handler.max_body
+        if request.length > limit:
+            raise Refusal(413, f"The request's body exceeds {limit} bytes")
+        self._body = ChunkedBody(limit) if request.is_chunked else SizedBody(request.length)
+        expects = request.version == "1.1" and request.merged.get("expect", "").lower() == "100-continue"
+        if expects and not has_more:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        request = self.request
-        if request is None or self._is_refused:
-            return
-        if request.size + len(body) > self.handler.max_body:
-            self._refuse(413, f"The request's body exceeds {self.handler.max_body} bytes")
-        elif not self.handler.reserve(len(body)):
-            self._refuse(503, "The server holds as many request bodies as it can", ("Retry-After", "1"))
-        else:
-            request.size += len(body)
-            request.parts.append(body)
-            self.deadline = time.monotonic() + self.handler.read_timeout
+    def _keep(self, piece: bytes) -> None:
+        """Hold a piece of the body. Raises Refusal where there is no room for it."""
+        request, limit = self.request, self.handler.max_body
+        assert request is not None  # noqa: S101
+        if request.size + len(piece) > limit:
+            raise Refusal(413, f"The request's body exceeds {limit} bytes")
+        if not self.handler.reserve(len(piece)):
+            raise Refusal(503, "The server holds as many request bodies as it can", ("Retry-After", "1"))
+        request.add(piece)
 
-    def on_message_complete(self) -> None:
+    def _complete(self, request: HttpRequest) -> None:
         """The request is whole."""
-        request = self.request
-        if request is None or self._is_refused or self._parser.should_upgrade():
-            return
-        self.request = None
-        self._has_head = False
-        request.keep_alive = self._parser.should_keep_alive()
-        request.body = b"".join(request.parts) if len(request.parts) != 1 else request.parts[0]
-        request.parts = []
-        request.received = time.perf_counter()
-        if not self.is_full:
-            self.deadline = None
-        if self.current is None:
-            self._start(request)
-        else:
-            self.waiting.append(request)
-            self.transport.pause_reading()
+        request.complete()
+        self.request, self.current = None, request
+        self.state, self.deadline = _BUSY, None
+        self.handler.handle(self, request)
 
     # -- answers -------------------------------------------------------------------------------------
-
-    def _start(self, request: HttpRequest) -> None:
-        self.current = request
-        self.handler.handle(self, request)
 
     def respond(self, status: int, block: bytes, body: bytes, *, close: bool = False) -> None:
         """Send a whole answer to the current request; `block` is its header fields as `header_block` makes them."""
         request = self.current
         if request is None or self.is_closed:
             return
+        close = close or self.is_guest
         head = answer_head(status, block, request, close=close)
         if status not in BODYLESS:
             head.append(b"content-length: %d\r\n" % len(body))
@@ -298,33 +299,32 @@ class Connection(asyncio.Protocol):
             close = close or not request.keep_alive
         if self.is_closed:
             return
+        self.state = _IDLE
+        self.since = time.monotonic()
         if close:
             self.transport.close()
-        elif self.waiting:
-            self._start(self.waiting.popleft())
-        else:
-            self.transport.resume_reading()
-            if not self.is_full:
-                self.deadline = time.monotonic() + KEEP_ALIVE
-
-    def _refuse(self, status: int, message: str, *fields: tuple[str, str]) -> None:
-        """Answer a request that is not whole, and close; its rest is read and dropped for a while."""
-        self._is_refused = True
-        if self.current is not None:
-            # An earlier request of this connection is still being served: its answer comes first, then the end.
-            self.current.keep_alive = False
             return
-        self.handler.refused(status)
-        request = self.request or HttpRequest()
-        self.request, self.current = None, request
-        body = json.dumps({"message": message}).encode()
-        block = header_block((("Content-Type", "application/json"), *fields))
-        head = answer_head(status, block, request, close=True)
-        self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(body), body]))
-        self._release(request)
+        if not self.is_full:
+            self.deadline = self.since + KEEP_ALIVE
+        self._take_requests()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that is not whole, and close; its rest is read and dropped for a while."""
+        self._send_refusal(refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.deadline = time.monotonic() + _DISCARD_SECONDS
+        self.state = State.REFUSED
+
+    def _send_refusal(self, refusal: Refusal) -> None:
+        self.handler.refused(refusal.status)
+        request, self.request = self.request or HttpRequest(), None
+        body = json.dumps({"message": refusal.message}).encode()
+        block = header_block((("Content-Type", "application/json"), *refusal.fields))
+        head = answer_head(refusal.status, block, request, close=True)
+        self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(body), body]))
+        self._release(request)
+        self._unread = b""
 
     def _release(self, request: HttpRequest) -> None:
         if request.size:
@@ -335,9 +335,15 @@ class Connection(asyncio.Protocol):
         """Close the connection when its client is past its deadline."""
         if self.deadline is None or now <= self.deadline:
             return
-        if self.is_full or self._is_refused:
+        if self.is_full or self.state is State.REFUSED:
             self.transport.abort()
-        elif self.request is not None:
-            self._refuse(408, "The request took too long to arrive")
+        elif self.state is State.RECEIVING:
+            self._refuse(Refusal(408, "The request took too long to arrive"))
         else:
             self.transport.close()
+
+    def evict(self) -> None:
+        """Close at once: another client needs the room."""
+        if self.state is State.RECEIVING:
+            self._send_refusal(Refusal(503, "Too many connections", ("Retry-After", "1")))
+        self.transport.abort()

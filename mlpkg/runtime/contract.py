@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,15 +77,6 @@ def identify(fields: Mapping[str, str]) -> Identity:
         message = f"x-ms-request-id and x-ms-client-request-id must not exceed {ID_LIMIT} characters"
         return Identity(request_id, refusal=message)
     return Identity(request_id, legacy_id, client_id)
-
-
-def merge_fields(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Header fields by lower-case name; repeated ones are joined by a comma (RFC 9110, 5.3)."""
-    merged: dict[str, str] = {}
-    for name, value in fields:
-        lower = name.lower()
-        merged[lower] = f"{merged[lower]},{value}" if lower in merged else value
-    return merged
 
 
 def swagger_answer(prepared: dict[str, Any], asked: str) -> tuple[int, Any]:

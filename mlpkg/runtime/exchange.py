@@ -15,9 +15,9 @@ from mlpkg.runtime.outputs import FAILED, SCRIPT_ERROR
 
 if TYPE_CHECKING:
     from mlpkg.runtime.connection import Connection
+    from mlpkg.runtime.front import Front
+    from mlpkg.runtime.jobs import Source
     from mlpkg.runtime.message import HttpRequest
-    from mlpkg.runtime.pool import Worker
-    from mlpkg.runtime.server import Server
 
 _OURS: Final = frozenset(
     ("content-length", "transfer-encoding", "connection", "keep-alive", "date", "upgrade", "trailer")
@@ -28,31 +28,31 @@ _IDS: Final = _OURS | {"x-request-id", "x-ms-request-id"}
 
 
 class Exchange:
-    """A `pool.Job` for one request of one connection."""
+    """A `jobs.Job` for one request of one connection."""
 
     __slots__ = (
         "_sent",
-        "_worker",
+        "_source",
         "body",
         "connection",
         "fields",
+        "front",
         "head",
         "identity",
         "log_id",
         "request",
-        "server",
         "status",
     )
 
     def __init__(
         self,
-        server: Server,
+        front: Front,
         connection: Connection,
         request: HttpRequest,
         fields: dict[str, str],
         identity: Identity,
     ) -> None:
-        self.server = server
+        self.front = front
         self.connection = connection
         self.request = request
         self.fields = fields
@@ -60,7 +60,7 @@ class Exchange:
         self.body = request.body
         self.status = 0
         self._sent = 0
-        self._worker: Worker | None = None
+        self._source: Source | None = None
         self.log_id = identity.request_id.encode("ascii", "backslashreplace").decode("ascii")
         lines = [request.method, request.target, self._scheme(), connection.client, self.log_id]
         lines += [f"{name}: {value}" for name, value in request.fields]
@@ -70,7 +70,7 @@ class Exchange:
         """The scheme the client used, where a trusted proxy says so (gunicorn's rule and its three headers)."""
         fields = self.fields
         if "x-forwarded-proto" in fields or "x-forwarded-protocol" in fields or "x-forwarded-ssl" in fields:
-            trusted = self.server.settings.trusted_proxies
+            trusted = self.front.settings.trusted_proxies
             if "*" in trusted or self.connection.client in trusted:
                 is_secure = (
                     fields.get("x-forwarded-proto") == "https"
@@ -87,8 +87,8 @@ class Exchange:
 
     def contract_block(self) -> bytes:
         """The header fields that every answer of the contract's routes has."""
-        settings = self.server.settings
-        headers = self.identity.headers(self.server.version, self.fields.get("traceid"))
+        settings = self.front.settings
+        headers = self.identity.headers(self.front.version, self.fields.get("traceid"))
         if settings.cors_origins:
             headers += cors_headers(settings.cors_origins, self.request.method, self.fields)
         return header_block(headers)
@@ -101,7 +101,7 @@ class Exchange:
         """The worker has answered."""
         status, elapsed, outcome, block = self._parsed(head)
         self._sent = len(body)
-        self.connection.respond(status, block, body, close=self.server.is_draining)
+        self.connection.respond(status, block, body, close=self.front.is_draining)
         self._observe(status, elapsed, outcome)
         self._log(status)
 
@@ -112,32 +112,32 @@ class Exchange:
         body = json.dumps({"message": message}).encode()
         block = header_block([("Content-Type", "application/json"), (FAILED, str(failed)), *extra])
         self._sent = len(body)
-        self.connection.respond(status, block + self.contract_block(), body, close=self.server.is_draining)
+        self.connection.respond(status, block + self.contract_block(), body, close=self.front.is_draining)
         self._observe(status, "", outcome)
         self._log(status)
 
-    def stream(self, head: str, worker: Worker) -> None:
+    def stream(self, head: str, source: Source) -> None:
         """The worker has begun to answer."""
         status, elapsed, outcome, block = self._parsed(head)
-        self._worker = worker
+        self._source = source
         self.status = status
-        self.connection.begin(status, block, close=self.server.is_draining)
+        self.connection.begin(status, block, close=self.front.is_draining)
         self._observe(status, elapsed, outcome)
 
     def chunk(self, data: bytes) -> None:
         """A piece of the body. A client that does not keep up holds its worker back, not the front's memory."""
         self._sent += len(data)
-        connection, worker = self.connection, self._worker
+        connection, source = self.connection, self._source
         connection.piece(data)
-        if connection.is_full and not connection.is_closed and worker is not None:
-            worker.hold()
-            connection.on_resume = worker.resume
+        if connection.is_full and not connection.is_closed and source is not None:
+            source.hold()
+            connection.on_resume = source.resume
 
     def end(self, *, failed: bool) -> None:
         """The body is complete, or will never be."""
         self.connection.end(failed=failed)
         if failed:
-            self.server.metrics.fail("stream")
+            self.front.metrics.fail("stream")
         self._log(self.status)
 
     def lost(self, reason: str) -> None:
@@ -145,7 +145,7 @@ class Exchange:
         if self.status:
             self.end(failed=True)
         elif reason == "timeout":
-            message = f"Scoring timeout after {self.server.settings.timeout_ms} ms"
+            message = f"Scoring timeout after {self.front.settings.timeout_ms} ms"
             self.refuse(500, message, reason, failed=True)
         elif reason == "stopped":
             self.refuse(503, "The server is stopping", "draining", ("Retry-After", "1"))
@@ -165,17 +165,17 @@ class Exchange:
         return status, elapsed, outcome, b"".join((script, timing, self.contract_block()))
 
     def _observe(self, status: int, elapsed: str, outcome: str) -> None:
-        metrics = self.server.metrics
+        metrics = self.front.metrics
         metrics.count("/score", status)
         metrics.observe(time.perf_counter() - self.request.received, elapsed)
         if outcome != "ok":
             metrics.fail(outcome)
 
     def _log(self, status: int) -> None:
-        if self.server.access is not None:
+        if self.front.access is not None:
             milliseconds = (time.perf_counter() - self.request.received) * 1000
             request = self.request
-            self.server.access.line(
+            self.front.access.line(
                 Entry(request.method, request.target, status, milliseconds, self._sent, self.log_id)
             )
 

@@ -12,6 +12,9 @@ BODYLESS: Final = (204, 304)
 
 Fields = Sequence[tuple[str, str]]
 
+_SMALL: Final = 4 * 1024
+_LARGE: Final = 64 * 1024
+
 _STATUS_LINES: Final = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode("latin-1") for status in HTTPStatus
 }
@@ -42,13 +45,29 @@ def header_block(fields: Fields) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1", "replace")
 
 
+class Refusal(Exception):
+    """A request that is not taken, or not to its end: the status and message of its answer."""
+
+    def __init__(self, status: int, message: str, *fields: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.fields = fields
+
+
 class HttpRequest:
-    """A parsed request; `path` is set where it is routed; `body` is whole once `Handler.handle` sees it."""
+    """A parsed request: its head from the start, `body` once it is whole; `path` is set where it is routed.
+
+    `merged` has the fields by lower-case name. `received` is a time of `perf_counter`, in seconds.
+    """
 
     __slots__ = (
         "body",
         "fields",
+        "is_chunked",
         "keep_alive",
+        "length",
+        "merged",
         "method",
         "parts",
         "path",
@@ -63,12 +82,33 @@ class HttpRequest:
         self.target = ""
         self.path = ""
         self.fields: list[tuple[str, str]] = []
-        self.parts: list[bytes] = []
+        self.merged: dict[str, str] = {}
+        self.length = 0
+        self.is_chunked = False
+        self.parts: list[bytes | bytearray] = []
         self.body = b""
         self.size = 0
         self.version = "1.1"
         self.keep_alive = True
         self.received = 0.0
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece of the body. Small ones are put together: each kept alone would cost 40 bytes more."""
+        self.size += len(piece)
+        parts = self.parts
+        if not parts or len(piece) >= _SMALL or len(parts[-1]) >= _LARGE:
+            parts.append(piece)
+        elif isinstance(parts[-1], bytearray):
+            parts[-1] += piece
+        else:
+            parts[-1] = bytearray(parts[-1]) + piece
+
+    def complete(self) -> None:
+        """The body is whole."""
+        parts = self.parts
+        self.body = parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
+        self.parts = []
+        self.received = time.perf_counter()
 
 
 def answer_head(status: int, block: bytes, request: HttpRequest, *, close: bool) -> list[bytes]:

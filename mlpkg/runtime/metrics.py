@@ -19,6 +19,7 @@ class Metrics:
         self.latency_sum = 0.0
         self.run_sum = 0.0
         self.restarts = 0
+        self.evicted = 0
         self.init_seconds = 0.0
         self.ready_seconds = 0.0
 
@@ -61,6 +62,10 @@ class Metrics:
             "mlpkg_worker_restarts_total", "counter", "Workers that died or were killed, and started again."
         )
         lines.append(f"mlpkg_worker_restarts_total {self.restarts}")
+        lines += _family(
+            "mlpkg_connections_evicted_total", "counter", "Connections closed to make room for new ones."
+        )
+        lines.append(f"mlpkg_connections_evicted_total {self.evicted}")
         fixed = {
             "mlpkg_init_seconds": (
                 "Loading the script and init(), in the worker that was last ready.",

@@ -7,57 +7,29 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from mlpkg.runtime import frames, process
+from mlpkg.runtime.jobs import Job
 from mlpkg.runtime.logs import LOGGER
 from mlpkg.runtime.settings import Settings
 
 _GRACE_MS = 3000
 """How long after the scoring timeout a worker that ignores it is killed."""
-
-
+_LEAVE_SECONDS: Final = 2.0
+"""What a worker has to end by itself when the server stops."""
+_DIE_SECONDS: Final = 5.0
+"""What the kernel has to end a killed worker; one that waits for a dead disk would keep the server for ever."""
 _QUICK: Final = 0.005
 """Seconds per request below which a worker is sent more than one."""
 _AHEAD: Final = 8
 """How many requests a quick worker has at most, the one it serves among them."""
 
-
-class Job(Protocol):
-    """A request on its way through a worker; the pool calls exactly one of answer, (stream, chunks, end) or lost."""
-
-    @property
-    def head(self) -> str:
-        """The request's head, as `frames` has it."""
-
-    @property
-    def body(self) -> bytes:
-        """The request's body."""
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-
-    def begin(self) -> None:
-        """A worker has taken the request."""
-
-    def answer(self, head: str, body: bytes) -> None:
-        """A whole answer has come."""
-
-    def stream(self, head: str, worker: Worker) -> None:
-        """An answer has begun; its body follows."""
-
-    def chunk(self, data: bytes) -> None:
-        """A piece of the body."""
-
-    def end(self, *, failed: bool) -> None:
-        """The body's end."""
-
-    def lost(self, reason: str) -> None:
-        """There will be no answer: the worker ``died``, was killed at its ``timeout``, or the server ``stopped``."""
+_INCOMING: Final = memoryview(bytearray(256 * 1024))
+"""Where the loop puts what it reads from workers: a buffer of this size made for each read costs three system calls."""
 
 
-class Worker(asyncio.Protocol):
+class Worker(asyncio.BufferedProtocol):
     """The front's end of one worker process."""
 
     def __init__(self, pool: Pool, child: process.Process) -> None:
@@ -79,8 +51,17 @@ class Worker(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        """Frames from the worker."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        del sizehint
+        return _INCOMING
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes from the worker."""
+        self._received(bytes(_INCOMING[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
+        """Frames from the worker, or pieces of them."""
         for kind, head, body in self.reader.feed(data):
             job = self.jobs[0] if self.jobs else None
             if kind == frames.READY:
@@ -149,7 +130,7 @@ class Worker(asyncio.Protocol):
                 return
             if not data:
                 return
-            self.data_received(data)
+            self._received(data)
 
     def hang_up(self) -> None:
         """Close the socket, which ends a worker that is idle."""
@@ -188,6 +169,7 @@ class Pool:
         self.idle: list[Worker] = []
         self.queue: deque[Job] = deque()
         self.is_closing = False
+        self._has_failed = False
         limit = (settings.timeout_ms + _GRACE_MS) / 1000
         self.run_limit = min(limit, settings.worker_timeout) if settings.worker_timeout else limit
         self._on_ready = on_ready
@@ -220,18 +202,29 @@ class Pool:
         return time.monotonic() + limit if limit else None
 
     async def start(self, children: Iterable[process.Process]) -> None:
-        """Attach the processes that are already started, and start what is missing."""
+        """Attach the processes that are already started, and start what is missing.
+
+        Raises OSError when a process cannot be started.
+        """
         for child in children:
-            await self._attach(child)
+            self.workers[child.pid] = Worker(self, child)
         while len(self.workers) < self.settings.workers:
-            await self._attach(process.spawn(os.environ))
+            self._spawn()
+        # All are known by now: any may end while another is attached.
+        for worker in list(self.workers.values()):
+            await self._attach(worker)
         await self.reap()
 
-    async def _attach(self, child: process.Process) -> None:
-        worker = Worker(self, child)
-        self.workers[child.pid] = worker
+    def _spawn(self) -> Worker:
+        child = process.spawn(os.environ)
+        worker = self.workers[child.pid] = Worker(self, child)
+        return worker
+
+    async def _attach(self, worker: Worker) -> None:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: worker, sock=child.channel)
+        await loop.create_connection(lambda: worker, sock=worker.child.channel)
+        if worker.is_dead:
+            worker.hang_up()
 
     def submit(self, job: Job) -> bool:
         """Give a request to an idle worker or put it into the queue. False: the queue is full."""
@@ -282,26 +275,40 @@ class Pool:
                 worker.kill()
 
     async def reap(self) -> None:
-        """Replace the workers that have ended, and settle what they were serving."""
-        for pid, status in process.exited():
-            worker = self.workers.pop(pid, None)
-            if worker is None:
-                continue
-            worker.is_dead = True
-            worker.child.kill()
-            worker.drain()
-            worker.hang_up()
-            if worker in self.idle:
-                self.idle.remove(worker)
-            self._settle(worker)
-            if self.is_closing:
-                continue
-            LOGGER.error("Worker with pid %d %s", pid, process.describe(status))
-            if not worker.is_ready:
-                self._on_boot_failure()
-                return
+        """Settle what the workers that have ended were serving, all of them; then replace them."""
+        ended = [self._bury(pid, status) for pid, status in process.exited() if pid in self.workers]
+        if self.is_closing or self._has_failed:
+            return
+        if not all(worker.is_ready for worker in ended):
+            self._fail()
+            return
+        for _ in ended:
             self._on_restart()
-            await self._attach(process.spawn(os.environ))
+            try:
+                await self._attach(self._spawn())
+            except OSError as error:
+                LOGGER.error("A worker cannot be started: %s", error.strerror or error)
+                self._fail()
+                return
+
+    def _bury(self, pid: int, status: int) -> Worker:
+        """Take in what a worker has sent before it ended, and settle the rest."""
+        worker = self.workers.pop(pid)
+        worker.is_dead = True
+        worker.child.kill()
+        worker.drain()
+        worker.hang_up()
+        if worker in self.idle:
+            self.idle.remove(worker)
+        self._settle(worker)
+        if not self.is_closing:
+            LOGGER.error("Worker with pid %d %s", pid, process.describe(status))
+        return worker
+
+    def _fail(self) -> None:
+        """The script cannot be served: no worker is started any more."""
+        self._has_failed = True
+        self._on_boot_failure()
 
     def _settle(self, worker: Worker) -> None:
         """The first of a dead worker's requests is lost; those behind it had not begun, so they wait again."""
@@ -324,12 +331,15 @@ class Pool:
                 worker.hang_up()
             else:
                 worker.kill()
-        patience = time.monotonic() + 2.0
-        while self.workers and time.monotonic() < patience:
-            await asyncio.sleep(0.01)
-            await self.reap()
+        await self._wait_for_workers(_LEAVE_SECONDS)
         for worker in self.workers.values():
             worker.kill()
-        while self.workers:
+        await self._wait_for_workers(_DIE_SECONDS)
+        for pid in self.workers:
+            LOGGER.error("Worker with pid %d does not end, though it was killed", pid)
+
+    async def _wait_for_workers(self, seconds: float) -> None:
+        patience = time.monotonic() + seconds
+        while self.workers and time.monotonic() < patience:
             await asyncio.sleep(0.01)
             await self.reap()

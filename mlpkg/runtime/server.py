@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from mlpkg.runtime import contract
 from mlpkg.runtime.access import AccessLog, ForwardedAccessLog
 from mlpkg.runtime.connection import Connection
+from mlpkg.runtime.crowd import Crowd, State, claim_descriptors
 from mlpkg.runtime.exchange import Exchange
+from mlpkg.runtime.front import Front
 from mlpkg.runtime.logs import LOGGER
 from mlpkg.runtime.message import HttpRequest, header_block
 from mlpkg.runtime.metrics import Metrics
@@ -26,6 +28,10 @@ BOOT_FAILURE: Final = 3
 INTERRUPTED: Final = 130
 _SWEEP: Final = 0.25
 """Seconds between looks at what is past its deadline."""
+_ACCEPTS: Final = 16
+"""Connections accepted in a row: in a flood, what they have sent must be read before others take their place."""
+_BACKLOG: Final = 1024
+"""Connections that the kernel keeps until they are accepted."""
 _BODIES: Final = 4
 """Request bodies of the largest size that may be held at the same time."""
 _JSON: Final = ("Content-Type", "application/json")
@@ -43,16 +49,14 @@ class Server:
 
     def __init__(self, settings: Settings, *, has_logging: bool, started: float) -> None:
         self.settings = settings
-        self.version = settings.version_header if settings.send_version else ""
         self.max_body = settings.max_body
         self.read_timeout = settings.read_timeout or 1e9
         self.metrics = Metrics()
-        self.access: AccessLog | ForwardedAccessLog | None = None
+        self.front = Front(settings, self.metrics)
         self._has_logging = has_logging
-        self.is_draining = False
         self.was_ready = False
         self.exit_code = 0
-        self.connections: set[Connection] = set()
+        self.crowd: Crowd[Connection] = Crowd(claim_descriptors(settings.max_connections))
         self.documents: dict[str, Any] = {}
         self._held = 0
         self._started = started
@@ -75,7 +79,9 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._terminate, number)
         if self.settings.access_log:
-            self.access = ForwardedAccessLog() if self._has_logging else AccessLog(self.settings.log_format)
+            self.front.access = (
+                ForwardedAccessLog() if self._has_logging else AccessLog(self.settings.log_format)
+            )
         listeners: list[asyncio.AbstractServer] = []
         try:
             await self.pool.start(children)
@@ -91,24 +97,30 @@ class Server:
                 listener.close()
             await self.pool.close()
             await self._close_connections()
-            if self.access is not None:
-                self.access.close()
+            if self.front.access is not None:
+                self.front.access.close()
         return self.exit_code
 
     async def _listen(self, port: int) -> asyncio.AbstractServer:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.create_server(lambda: Connection(self), self.settings.host, port, backlog=1024)
+            server = await loop.create_server(
+                lambda: Connection(self), self.settings.host, port, backlog=_ACCEPTS
+            )
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(f"Cannot listen at {self.settings.host}:{port}: {reason}") from error
+        for listener in server.sockets:
+            with listener.dup() as same:  # asyncio's own limit is that of its accepts too
+                same.listen(_BACKLOG)
+        return server
 
     async def _close_connections(self) -> None:
         """Close what is open; answers that are written have a second to leave."""
         patience = time.monotonic() + 1.0
-        for connection in list(self.connections):
+        for connection in self.crowd.members():
             connection.transport.close()
-        while self.connections and time.monotonic() < patience:  # noqa: ASYNC110 - bounded, at the very end
+        while len(self.crowd) and time.monotonic() < patience:  # noqa: ASYNC110 - bounded, at the very end
             await asyncio.sleep(0.01)
 
     def _ports(self) -> list[int]:
@@ -121,18 +133,17 @@ class Server:
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
             self.pool.sweep(now)
-            for connection in list(self.connections):
+            for connection in self.crowd.members():
                 connection.sweep(now)
 
     async def _drain(self) -> None:
         """Finish what is in flight, for at most the grace period; probes are still answered."""
-        self.is_draining = True
-        for connection in list(self.connections):
-            if connection.current is None and connection.request is None:
-                connection.transport.close()
+        self.front.is_draining = True
+        for connection in self.crowd.members(State.IDLE):
+            connection.transport.close()
         patience = time.monotonic() + self.settings.grace
         while time.monotonic() < patience and not self._stop_now.is_set():
-            if self.pool.is_idle and not any(connection.current for connection in self.connections):
+            if self.pool.is_idle and not self.crowd.members(State.BUSY):
                 return
             await asyncio.sleep(0.02)
         LOGGER.warning("Stopped with %d requests in flight", self.pool.in_flight + self.pool.waiting)
@@ -142,7 +153,7 @@ class Server:
             self._stop_now.set()
         count = self.pool.in_flight + self.pool.waiting
         LOGGER.info("%s: finishing %d requests", signal.Signals(number).name, count)
-        self.is_draining = True
+        self.front.is_draining = True
         if number == signal.SIGINT and not self._stop.is_set():
             self.exit_code = INTERRUPTED
         self._stop.set()
@@ -173,12 +184,11 @@ class Server:
 
     def opened(self, connection: Connection) -> bool:
         """A client has connected."""
-        self.connections.add(connection)
-        return len(self.connections) <= self.settings.max_connections
+        return self.crowd.admit(connection)
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
-        self.connections.discard(connection)
+        self.crowd.leave(connection)
 
     def refused(self, status: int) -> None:
         """A request was refused before it was whole."""
@@ -212,12 +222,14 @@ class Server:
     # -- routes ----------------------------------------------------------------------------------------
 
     def _score(self, connection: Connection, request: HttpRequest) -> None:
-        fields = contract.merge_fields(request.fields)
-        exchange = Exchange(self, connection, request, fields, contract.identify(fields))
+        fields = request.merged
+        exchange = Exchange(self.front, connection, request, fields, contract.identify(fields))
         if exchange.identity.refusal:
             exchange.refuse(431, exchange.identity.refusal, "input")
-        elif self.is_draining:
+        elif self.front.is_draining:
             exchange.refuse(503, "The server is stopping", "draining", ("Retry-After", "1"))
+        elif connection.is_guest:
+            exchange.refuse(503, "Too many connections", "overload", ("Retry-After", "1"))
         elif not self.pool.submit(exchange):
             exchange.refuse(503, "Too many requests are waiting", "overload", ("Retry-After", "1"))
 
@@ -238,7 +250,7 @@ class Server:
         self, connection: Connection, request: HttpRequest, status: int, kind: tuple[str, str], body: bytes
     ) -> None:
         """Answer one of Azure's routes that needs no worker."""
-        fields = contract.merge_fields(request.fields)
+        fields = request.merged
         identity = contract.identify(fields)
         headers = [kind]
         if identity.refusal:
@@ -247,39 +259,42 @@ class Server:
             headers, body = [_HTML, ("Allow", "GET, HEAD, OPTIONS")], b""
         if headers[0] == _JSON:
             headers.append((FAILED, "False"))
-        exchange = Exchange(self, connection, request, fields, identity)
+        exchange = Exchange(self.front, connection, request, fields, identity)
         self.metrics.count(request.path, status)
         connection.respond(
-            status, header_block(headers) + exchange.contract_block(), body, close=self.is_draining
+            status, header_block(headers) + exchange.contract_block(), body, close=self.front.is_draining
         )
 
     def _livez(self, connection: Connection, _request: HttpRequest) -> None:
         self.metrics.count("/livez", 200)
-        connection.respond(200, _PLAIN, b"alive\n")
+        connection.respond(200, _PLAIN, b"alive\n", close=self.front.is_draining)
 
     def _readyz(self, connection: Connection, _request: HttpRequest) -> None:
-        is_ready = not self.is_draining and self.pool.ready > 0
+        is_ready = not self.front.is_draining and self.pool.ready > 0
         status = 200 if is_ready else 503
-        text = b"ready\n" if is_ready else b"draining\n" if self.is_draining else b"starting\n"
+        text = b"ready\n" if is_ready else b"draining\n" if self.front.is_draining else b"starting\n"
         self.metrics.count("/readyz", status)
-        connection.respond(status, _PLAIN, text)
+        connection.respond(status, _PLAIN, text, close=self.front.is_draining)
 
     def _metrics(self, connection: Connection, _request: HttpRequest) -> None:
         gauges = {
             "mlpkg_in_flight": ("Scoring requests that a worker is serving.", self.pool.in_flight),
             "mlpkg_queue_length": ("Scoring requests that wait for a worker.", self.pool.waiting),
             "mlpkg_workers_ready": ("Workers whose init is done.", self.pool.ready),
-            "mlpkg_connections": ("Open connections.", len(self.connections)),
+            "mlpkg_connections": ("Open connections.", len(self.crowd)),
             "mlpkg_body_bytes": ("Request bodies held, in bytes.", self._held),
         }
+        self.metrics.evicted = self.crowd.evicted
         text = self.metrics.exposition({name: (what, float(value)) for name, (what, value) in gauges.items()})
-        connection.respond(200, _EXPOSITION, text.encode())
+        connection.respond(200, _EXPOSITION, text.encode(), close=self.front.is_draining)
 
     def _message(self, connection: Connection, path: str, status: int, message: str) -> None:
         """An error outside the contract's routes: no ids, as with Azure's server."""
         self.metrics.count(path if path in _ROUTES else "other", status)
         body = json.dumps({"message": message}).encode()
-        connection.respond(status, header_block((_JSON, (FAILED, "False"))), body, close=self.is_draining)
+        connection.respond(
+            status, header_block((_JSON, (FAILED, "False"))), body, close=self.front.is_draining
+        )
 
 
 _READ: Final = ("GET", "HEAD")

@@ -53,7 +53,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MLPKG_PORT": ("port", "port to listen on"),
     "MLPKG_MAX_BODY": ("max_body", "largest request body in bytes, at most 2 GiB; beyond: 413"),
     "MLPKG_MAX_QUEUE": ("max_queue", "requests that may wait for a worker; beyond: 503"),
-    "MLPKG_MAX_CONNECTIONS": ("max_connections", "open connections; beyond: 503"),
+    "MLPKG_MAX_CONNECTIONS": ("max_connections", "open connections; beyond, idle ones are closed"),
     "MLPKG_READ_TIMEOUT": (
         "read_timeout",
         "seconds a client may pause within a request, or not take its answer",

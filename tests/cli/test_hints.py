@@ -75,7 +75,10 @@ def wrong(words: list[str]) -> str | None:
     try:
         parser().parse_args(words)
     except UsageError as error:
-        if not error.message.startswith("the following arguments are required") and not {"VERB", "ACTION"} & set(words):
+        if not error.message.startswith("the following arguments are required") and not {
+            "VERB",
+            "ACTION",
+        } & set(words):
             return error.message
     return None
 

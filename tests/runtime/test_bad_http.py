@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -210,17 +211,39 @@ def test_waiting_request_of_a_client_that_left_is_not_run(server: Running) -> No
         assert time.monotonic() - started < 3
 
 
-def test_too_many_connections(server: Running) -> None:
-    clients = [connect(server) for _ in range(20)]
-    try:
+def test_idle_connections_make_room(server: Running) -> None:
+    """Twenty is the limit here: one that was idle for long is closed for the next."""
+    before = evicted(server)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(20)]
+        for client in clients[5:]:
+            client.sendall(GOOD)
+            assert client.recv(65536).endswith(b'"good"')
+        assert server.ask(body=b"x").status == 200
+        assert clients[0].recv(1) == b""
+        for client in clients[1:]:
+            client.sendall(GOOD)
+            assert client.recv(65536).endswith(b'"good"')
+    assert evicted(server) == before + 1
+
+
+def evicted(server: Running) -> int:
+    text = server.ask("GET", "/metrics").body.decode()
+    return int(text.partition("\nmlpkg_connections_evicted_total ")[2].split("\n", 1)[0])
+
+
+def test_probes_are_answered_when_every_connection_is_busy(server: Running) -> None:
+    slow = GOOD.replace(b"Content-Length: 4", b"Content-Length: 7").replace(b"good", b"sleep 1")
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(server)).sendall(slow)
         time.sleep(0.3)
-        with connect(server) as one_more:
-            answer = everything(one_more)
-        assert status(answer) == 503
-        assert b"Retry-After: 1" in answer
-    finally:
-        for client in clients:
-            client.close()
+        for _ in range(3):
+            probe = server.ask("GET", "/livez")
+            assert (probe.status, probe.header("connection")) == (200, "close")
+            assert server.ask("GET", "/metrics").status == 200
+        refused = server.ask(body=b"x")
+        assert (refused.status, refused.header("retry-after")) == (503, "1")
 
 
 def test_keep_alive(server: Running) -> None:
@@ -266,7 +289,7 @@ def test_stream_before_a_pipelined_request(runtime_root: Path, tmp_path: Path) -
         "def run(r): return AMLResponse(pieces(), int(r.args.get('status', 200)))\n"
     )
     with serving(Launch(Path(sys.executable), runtime_root, tmp_path), "ours", "score.py") as streaming:
-        answer = talk(streaming, GOOD, GOOD.replace(b"Host: x", b"Connection: close"))
+        answer = talk(streaming, GOOD, GOOD.replace(b"Host: x", b"Host: x\r\nConnection: close"))
         chunks = b"".join(b"8\r\npiece %d,\r\n" % number for number in range(5)) + b"0\r\n\r\n"
         assert answer.count(chunks) == 2
         head = streaming.ask("HEAD", "/score")

@@ -78,6 +78,24 @@ def later(pool: ThreadPoolExecutor, server: Running, data: str) -> Future[Reply]
     return future
 
 
+def wait_until_alive(server: Running) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            if server.ask("GET", "/livez").status == 200:
+                return
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError(server.text)
+
+
+def wait_for_workers(server: Running, number: int) -> None:
+    end = time.monotonic() + 30
+    while f"\nmlpkg_workers_ready {number}\n".encode() not in server.ask("GET", "/metrics").body:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def wait_until_gone(pid: int) -> None:
     """Wait until a process has ended, reaped or not."""
     end = time.monotonic() + 10
@@ -111,13 +129,7 @@ def test_ready_only_after_init(launch: Launch, script: str, tmp_path: Path) -> N
     gate = tmp_path / "gate"
     server = with_environment(launch, GATE=str(gate)).start("ours", script)
     try:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            try:
-                if server.ask("GET", "/livez").status == 200:
-                    break
-            except OSError:
-                time.sleep(0.02)
+        wait_until_alive(server)
         assert server.ask("GET", "/readyz").status == 503
         assert server.ask("GET", "/").status == 503
         assert server.ask("GET", "/swagger.json").status == 503
@@ -140,6 +152,8 @@ def test_stops_gracefully(launch: Launch, script: str) -> None:
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         assert server.ask("GET", "/livez").status == 200
+        for path in ("/livez", "/readyz", "/", "/metrics", "/nope"):
+            assert server.ask("GET", path).header("connection") == "close"
         assert server.ask("GET", "/readyz").status == 503
         refused = server.ask(body=b"x")
         assert (refused.status, refused.header("retry-after"), refused.header("connection")) == (
@@ -229,10 +243,7 @@ def test_metrics_see_what_is_in_flight(launch: Launch, script: str) -> None:
 
 def test_workers_share_the_load(launch: Launch, script: str) -> None:
     with serving(launch, "ours", script, ["--workers", "3"]) as server, ThreadPoolExecutor(3) as pool:
-        end = time.monotonic() + 30
-        while b"\nmlpkg_workers_ready 3\n" not in server.ask("GET", "/metrics").body:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_for_workers(server, 3)
         futures = [pool.submit(server.ask, body=b"sleep 1") for _ in range(3)]
         pids = {json.loads(future.result(30).body)["pid"] for future in futures}
         assert len(pids) == 3
@@ -304,6 +315,63 @@ def test_init_that_fails_at_a_restart_stops_the_server(launch: Launch, script: s
     gate.unlink()
     assert server.ask(body=b"kill").status == 500
     assert wait_for_exit(server, 30) == 3
+
+
+FAILS = """
+import os, time
+def init():
+    while not os.path.exists("gate"):
+        time.sleep(0.005)
+    {how}
+def run(data): return data
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [2, 5])
+@pytest.mark.parametrize("how", ["raise ValueError('no model')", "os.kill(os.getpid(), 9)"])
+def test_every_init_fails_at_once(
+    launch: Launch, tmp_path: Path, how: str, workers: int, number: signal.Signals
+) -> None:
+    """Workers that the front sees dead all at once are all settled: it waits for none for ever."""
+    (tmp_path / "score.py").write_text(FAILS.format(how=how))
+    server = launch.start("ours", "score.py", ["--workers", str(workers)])
+    wait_until_alive(server)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    assert len(children) == workers
+    server.process.send_signal(signal.SIGSTOP)
+    (tmp_path / "gate").touch()
+    for child in children:
+        wait_until_gone(int(child))
+    server.process.send_signal(number)
+    server.process.send_signal(signal.SIGCONT)
+    code = wait_for_exit(server, 30)
+    assert code == 3 if number == signal.SIGCONT else code in (0, 3)
+    assert server.text.count("stopping with exit code 3") <= 1
+    assert "mlpkg/runtime" not in server.text
+
+
+def test_one_init_of_several_fails(launch: Launch, tmp_path: Path) -> None:
+    """The others serve what they have; the server ends with 3 all the same."""
+    (tmp_path / "gate").touch()
+    (tmp_path / "score.py").write_text(FAILS.format(how="os.mkdir('only-one')"))
+    server = launch.start("ours", "score.py", ["--workers", "3"])
+    assert wait_for_exit(server, 30) == 3
+
+
+def test_workers_killed_together_come_back(launch: Launch, script: str) -> None:
+    with serving(launch, "ours", script, ["--workers", "3"]) as server, ThreadPoolExecutor(3) as pool:
+        wait_for_workers(server, 3)
+        futures = [pool.submit(server.ask, body=b"sleep 1") for _ in range(3)]
+        pids = {json.loads(future.result(30).body)["pid"] for future in futures}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            wait_until_gone(pid)
+        wait_for_workers(server, 3)
+        assert b"mlpkg_worker_restarts_total 3\n" in server.ask("GET", "/metrics").body
+        assert server.ask(body=b"x").status == 200
+        assert server.stop() == 0
 
 
 def test_port_in_use(launch: Launch, script: str) -> None:
