@@ -48,9 +48,12 @@ def plan_bytes(plan: BuildPlan) -> bytes:
     return (json.dumps(to_json(plan), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def layer_file(layer: PlannedLayer) -> str:
-    """A locked layer's place in the build context, or the folder with a layer's files."""
-    safe = layer.name.replace(":", "-").replace("/", "-")
+def layer_file(number: int, layer: PlannedLayer) -> str:
+    """A locked layer's place in the build context, or the folder with a layer's files.
+
+    `number` is the layer's place in the plan, from 0: two names may differ only in what a file name cannot hold.
+    """
+    safe = f"{number:02}-" + layer.name.replace(":", "-").replace("/", "-")
     return f"layers/{safe}.tar" if layer.digest else f"files/{safe}"
 
 
@@ -59,7 +62,8 @@ def _view(plan: BuildPlan) -> dict[str, Any]:
     return {
         "title": f"{plan.name}:{plan.tags[0]}",
         "layers": [
-            {"comment": _one_line(layer.comment), "instruction": _instruction(layer)} for layer in plan.layers
+            {"comment": _one_line(layer.comment), "instruction": _instruction(number, layer)}
+            for number, layer in enumerate(plan.layers)
         ],
         "environment": [f"{name}={_quoted(value)}" for name, value in config.env],
         "labels": [f"{_quoted(name)}={_quoted(value)}" for name, value in config.labels],
@@ -71,10 +75,10 @@ def _view(plan: BuildPlan) -> dict[str, Any]:
     }
 
 
-def _instruction(layer: PlannedLayer) -> str:
+def _instruction(number: int, layer: PlannedLayer) -> str:
     if layer.digest:
-        return f"ADD {json.dumps([layer_file(layer), '/'])}"
-    return f"COPY {json.dumps([layer_file(layer) + '/', '/'])}"
+        return f"ADD {json.dumps([layer_file(number, layer), '/'])}"
+    return f"COPY {json.dumps([layer_file(number, layer) + '/', '/'])}"
 
 
 def _one_line(text: str) -> str:

@@ -51,11 +51,19 @@ _SERVER_VARIABLES = {
 
 def package_findings(checked: Mapping[str, Any]) -> Iterator[Finding]:
     """Problems between the keys of a package.toml."""
+    yield from _name(_table(checked, "package"))
     yield from _tags(_table(checked, "package"))
     yield from _models(checked.get("models", ()))
     yield from _entry(_table(checked, "entry"))
     yield from _environment(_table(checked, "environment"))
     yield from _server(checked)
+
+
+def _name(package: Mapping[str, Any]) -> Iterator[Finding]:
+    name = package.get("name")
+    if isinstance(name, str) and name.startswith("mlpkg/"):
+        hint = "the registry keeps the layers that packages share there: choose another name"
+        yield Finding(("package", "name"), f"{name!r} lies among mlpkg's own repositories", hint)
 
 
 def workspace_findings(checked: Mapping[str, Any]) -> Iterator[Finding]:

@@ -70,7 +70,8 @@ def perform(package: Package) -> Done:
     if inputs[package.relative(package.folder / "package.toml")].digest != package.spec_digest:
         raise ChangedInput(f"{package.shown}: changed since the run began", hint="run it again")
     lock = current_lock(package)
-    files = render(plan(package.spec, lock, snapshot(package)), resources.templates())
+    shot = snapshot(package)
+    files = render(plan(package.spec, lock, shot), resources.templates())
     files[PLAN_LOCK] = package.lock_path.read_bytes()
     changed = []
     for name, data in files.items():
@@ -82,7 +83,8 @@ def perform(package: Package) -> Done:
     write_record(_HERE, package, want, Consumed(inputs, tuple(package.records / name for name in files)))
     shown = ", ".join(name for name in changed if name != PLAN_LOCK)
     line = f"{shown} in {package.relative(package.records)}" if shown else "the plan is the same"
-    return Done((line,), sum(len(data) for data in files.values()))
+    left_out = (f"left out by default: {shot.left_out}",) if shot.left_out.count else ()
+    return Done((line, *left_out), sum(len(data) for data in files.values()))
 
 
 def products(package: Package) -> tuple[Path, ...]:

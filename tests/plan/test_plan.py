@@ -293,3 +293,16 @@ def test_the_original_server_is_started_and_asked_as_it_wants() -> None:
     assert "8080" in planned.config.health_command[-1]
     (runtime,) = [layer for layer in planned.layers if layer.name == "runtime"]
     assert [file.path for file in runtime.files] == ["models"]
+
+
+def test_no_two_layers_share_a_place_in_the_build_context() -> None:
+    files = (plan.PlannedFile("a"),)
+    layers = tuple(
+        plan.PlannedLayer(name, name, files) for name in ("model:a-1:2", "model:a:1/2", "model:a:1-2")
+    )
+    built = plan.BuildPlan(
+        "p", "linux/amd64", layers, plan.ImageConfig("1:1", "/", (), ("/x",), 1, ()), ("latest",)
+    )
+    text = render.render(built, templates())["Dockerfile"].decode()
+    places = [line for line in text.splitlines() if line.startswith("COPY")]
+    assert len(set(places)) == 3
