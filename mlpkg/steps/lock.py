@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,13 +16,22 @@ NAME = "lock"
 DOC = "choose Debian packages and wheels, by hash"
 RECORD = "lock.json"
 
+_INCLUDE = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*([^\s#]+)", re.MULTILINE)
+
 _HERE = sys.modules[__name__]
 
 
 def reads(package: Package) -> tuple[Path, ...]:
-    """The requirements file."""
+    """The requirements file and, as far as they are there, those that it includes."""
     name = package.spec.environment.requirements
-    return (package.folder / name,) if name else ()
+    found: dict[Path, None] = {}
+    pending = [package.folder / name] if name else []
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found[path] = None
+            pending += _included(path)
+    return tuple(found)
 
 
 def wanted(package: Package) -> Wanted:
@@ -52,6 +62,15 @@ def products(package: Package) -> tuple[Path, ...]:
     """None: locks are committed files and stay."""
     del package
     return ()
+
+
+def _included(path: Path) -> list[Path]:
+    """What a requirements file names by ``-r`` and ``-c``; what else it says, the work itself reads."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return []
+    return [path.parent / name for name in _INCLUDE.findall(text)]
 
 
 def _lock(package: Package, *, upgrade: bool) -> Done:

@@ -7,6 +7,7 @@ recorded as done.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TypedDict
 
 from mlpkg.errors import SpecError
@@ -59,8 +60,10 @@ def _check(step: Step, package: Package) -> None:
     from mlpkg.spec.disk import check_files  # noqa: PLC0415 - only where something is done
 
     read = step.reads(package)
-    problems = check_files(
-        package.spec, package.folder, shown=package.shown, made_by_tasks=lambda path: path not in read
-    )
+
+    def is_for_later(path: Path) -> bool:
+        return not any(path == known or known in path.parents for known in read)
+
+    problems = check_files(package.spec, package.folder, shown=package.shown, made_by_tasks=is_for_later)
     if problems:
         raise SpecError(problems)
