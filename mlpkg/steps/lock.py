@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mlpkg import formats
 from mlpkg.lock.inputs import lock_values, requirement_files
@@ -32,6 +34,11 @@ def reads(package: Package) -> tuple[Path, ...]:
             found[path] = None
             pending += _included(path)
     return tuple(found)
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """There is none."""
+    return not result
 
 
 def wanted(package: Package) -> Wanted:

@@ -76,7 +76,10 @@ class Opening(UptodateCalculator):  # type: ignore[misc] # doit has no annotatio
 
 def _begin(tasks: Mapping[str, Any], tell: Callable[[str], None]) -> Makers:
     root = Path.cwd()
-    hold_workspace(root)
+    try:
+        hold_workspace(root)
+    except OSError as error:
+        raise MlpkgError(f"{root}: {error}", hint="make room, or make the folder writable") from error
     _begun[:] = [find_makers(tasks, root)]
     watch_workers(tell)
     return _begun[0]

@@ -36,8 +36,9 @@ class StepReporter(ConsoleReporter):  # type: ignore[misc] # doit has no annotat
             sys.exit(error.exit_code)
 
     def execute_task(self, task: Any) -> None:
-        """A task starts: what was looked at before may not hold after it."""
-        look.forget()
+        """A task starts: what was looked at before may not hold after it. A group only stands for its tasks."""
+        if task.actions:
+            look.forget()
         super().execute_task(task)
 
     def add_success(self, task: Any) -> None:
