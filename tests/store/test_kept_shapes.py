@@ -139,6 +139,6 @@ def test_junk_in_the_services_file_is_no_service(package: Package, data: st.Data
     where = data.draw(st.sampled_from(places(whole)))
     (package.records / "service.json").write_text(json.dumps(put(whole, where, data.draw(JUNK))))
     found = running._known(package)
-    assert found is None or (isinstance(found.port, int) and isinstance(found.reference, str))
     if found and found.kind == "process":
         assert int(found.reference) >= 0
+        assert 0 <= found.port < 65536

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def task_own():
 DOIT_CONFIG = {**DOIT_CONFIG, "backend": "BACKEND", "dep_file": "kept.db"}
 """
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "cut": lambda data: data[: len(data) // 2],
     "head": lambda data: b"junk" * 5 + data[20:],

@@ -57,9 +57,14 @@ def test_tasks_that_are_made_later_are_known_by_their_pattern(tmp_path: Path) ->
 def test_a_thousand_targets_and_a_thousand_packages_take_time_in_proportion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[str] = []
     real = os.path.realpath
-    monkeypatch.setattr(os.path, "realpath", lambda path: asked.append(path) or real(path))
+
+    def counted(path: str) -> str:
+        asked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
     found = find_makers({f"make:{number}": task(f"packages/{number}/m") for number in range(1000)}, tmp_path)
     for number in range(1000):
         assert found.of([tmp_path / f"packages/{number}/m"]) == (f"make:{number}",)
