@@ -28,7 +28,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("spec",),
     ("remote", "engine"),
     ("store",),
-    ("layer", "lockfile", "progress", "platforms"),
+    ("layer", "lockfile", "progress", "platforms", "interrupt"),
     ("digest",),
     ("formats", "errors"),
     ("runtime",),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlpkg import interrupt
 from mlpkg.cli.grammar import make_parser
 from mlpkg.errors import MlpkgError, UsageError
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from mlpkg.spec.workspace import Package, Workspace
     from mlpkg.tasks.run import Outcome
 
-INTERRUPTED = 130
 BUG = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and say how it ended, as an exit code. The one place where errors become texts."""
+    if arguments is None:
+        interrupt.install()
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -38,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was done is kept\n")
-        return INTERRUPTED
+        sys.stderr.write(interrupt.SAID)
+        return interrupt.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERRUPTED
+        return interrupt.INTERRUPTED
     except Exception:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
         traceback.print_exc()
         sys.stderr.write("this is a bug in mlpkg; please report it with the lines above\n")

@@ -155,36 +155,31 @@ def train(ground: Ground, chance: random.Random, name: str) -> Edit:
     return Edit("another training", ("a",), BUILD, trains=True)
 
 
-def _record(ground: Ground, chance: random.Random, name: str) -> Path:
-    return chance.choice(
-        [path for path in sorted((ground.folder / ".mlpkg" / name).iterdir()) if path.is_file()]
-    )
+def _records(ground: Ground, name: str) -> list[Path]:
+    """The package's files of records; none after an edit that removed them all."""
+    return [path for path in sorted((ground.folder / ".mlpkg" / name).glob("*")) if path.is_file()]
 
 
-def lost_record(ground: Ground, chance: random.Random, name: str) -> Edit:
-    path = _record(ground, chance, name)
-    path.unlink()
-    return Edit(f"lost {path}", (name,), ALL)
-
-
-def torn_record(ground: Ground, chance: random.Random, name: str) -> Edit:
-    path = _record(ground, chance, name)
+def record(ground: Ground, chance: random.Random, name: str) -> Edit:
+    """A record that is lost, torn, or another package's."""
+    found = _records(ground, name)
+    if not found:
+        return content(ground, chance, name)
+    path = chance.choice(found)
     data = path.read_bytes()
-    path.write_bytes(chance.choice([data[: len(data) // 2], b"[" * 5000, b"", b"null", data[::-1]]))
-    return Edit(f"torn {path}", (name,), ALL)
-
-
-def foreign_record(ground: Ground, chance: random.Random, name: str) -> Edit:
-    path = _record(ground, chance, name)
-    other = NAMES[1 - NAMES.index(name)]
-    source = ground.folder / ".mlpkg" / other / path.name
-    if source.exists():
-        shutil.copy(source, path)
-    return Edit(f"{path} copied from {other}", (name,), ALL)
+    other = ground.folder / ".mlpkg" / NAMES[1 - NAMES.index(name)] / path.name
+    kind = chance.choice(["lost", "torn", "foreign"])
+    if kind == "lost":
+        path.unlink()
+    elif kind == "foreign" and other.exists():
+        shutil.copy(other, path)
+    else:
+        path.write_bytes(chance.choice([data[: len(data) // 2], b"[" * 5000, b"", b"null", data[::-1]]))
+    return Edit(f"{kind} {path}", (name,), ALL)
 
 
 def lost_state(ground: Ground, chance: random.Random, name: str) -> Edit:
-    shutil.rmtree(ground.folder / ".mlpkg")
+    shutil.rmtree(ground.folder / ".mlpkg", ignore_errors=True)
     return Edit("no .mlpkg", NAMES, ALL)
 
 
@@ -200,7 +195,7 @@ def database(ground: Ground, chance: random.Random, name: str) -> Edit:
 
 EDITORS: tuple[Editor, ...] = (
     content, content, same_size, same_size, touch, rename, swap, mode, link, add, remove, key, comment,
-    requirement, train, lost_record, torn_record, foreign_record, lost_state, database,
+    requirement, train, record, record, record, lost_state, database,
 )  # fmt: skip
 
 
