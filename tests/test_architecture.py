@@ -29,7 +29,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("remote", "engine"),
     ("http",),
     ("store",),
-    ("layer", "lockfile", "progress", "platforms"),
+    ("layer", "lockfile", "progress", "platforms", "interrupt"),
     ("digest",),
     ("formats", "errors", "names"),
     ("runtime",),

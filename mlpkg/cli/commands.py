@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlpkg import interrupt
 from mlpkg.cli.grammar import make_parser
 from mlpkg.errors import MlpkgError, SpecError, UsageError
 from mlpkg.store.files import is_unwritable, unwritable
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from mlpkg.spec.workspace import Package, Workspace
     from mlpkg.tasks.run import Outcome
 
-INTERRUPTED = 130
 BUG = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and say how it ended, as an exit code. The one place where errors become texts."""
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        interrupt.install()
     try:
         options = parser().parse_args(arguments)
         if options.workspace is not None:
@@ -40,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MlpkgError as error:
         return _failed(error, wants_json=wants_json)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was done is kept\n")
-        return INTERRUPTED
+        sys.stderr.write(interrupt.SAID)
+        return interrupt.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERRUPTED
+        return interrupt.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the boundary: anything else is a bug, and says so
         if isinstance(error, OSError) and is_unwritable(error):
             return _failed(unwritable(error.filename or "a file", error), wants_json=wants_json)

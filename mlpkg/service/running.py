@@ -324,6 +324,15 @@ def _known(package: Package) -> Service | None:
         value: Mapping[str, Any] = json.loads(_file(package).read_bytes())
         if value["workspace"] != _workspace_digest(package):
             return None
-        return Service(value["kind"], value["reference"], value["port"], value["born"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _service(value["kind"], value["reference"], value["port"], value["born"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _service(kind: Any, reference: Any, port: Any, born: Any) -> Service | None:
+    """A service as it was written down; None where something is not of its kind: the file may be damaged."""
+    if not (isinstance(reference, str) and isinstance(born, str) and type(port) is int and 0 <= port < 65536):
+        return None
+    if kind == "container" or (kind == "process" and reference.isdecimal()):
+        return Service(kind, reference, port, born)
+    return None

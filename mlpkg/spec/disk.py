@@ -48,9 +48,9 @@ def check_files(
 ) -> tuple[Problem, ...]:
     """All that is wrong with the files of a package whose package.toml lies in `folder`.
 
-    `shown` is the path of package.toml as the user would type it. `made_by_tasks` is asked with the
-    path of each model (``folder / model.path``): one that a task makes may be absent or out of date
-    now, and is not looked at.
+    `shown` is the path of package.toml as the user would type it. `made_by_tasks` is asked with each
+    file that the spec names (``folder / model.path``, the script in its source folder): one that a task
+    makes may be absent or out of date now, and is not looked at.
     """
     real = folder.resolve()
 
@@ -61,7 +61,7 @@ def check_files(
     for index, model in enumerate(spec.models):
         if not made_by_tasks(folder / model.path):
             problems += _model_problems(named(f"models[{index}].path", model.path), model)
-    if spec.entry is not None:
+    if spec.entry is not None and not made_by_tasks(_script_path(spec.entry, folder)):
         python = BASES[spec.image.base].python_pair
         problems += _entry_problems(spec.entry, named, python, _calling(spec))
     files = {
@@ -70,7 +70,7 @@ def check_files(
         "smoke.request": spec.smoke.request if spec.smoke else None,
     }
     for key, text in files.items():
-        if text is not None:
+        if text is not None and not made_by_tasks(folder / text):
             problems += _file_problems(named(key, text))
     return _with_lines(problems, folder / "package.toml", shown) if problems else ()
 
@@ -117,6 +117,10 @@ def _unlike_file(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
 
 
+def _script_path(entry: Entry, folder: Path) -> Path:
+    return folder / (entry.source_directory or "") / entry.script
+
+
 def _calling(spec: PackageSpec) -> Calling:
     """How the server of this spec calls the script."""
     if spec.server.kind == "custom":
@@ -145,8 +149,7 @@ def _mode(named: _Named) -> tuple[int, Problem | None]:
     except FileNotFoundError:
         if named.path.is_symlink():
             return 0, named.problem("is a link to nothing")
-        is_model = named.key.startswith("models")
-        return 0, named.problem("does not exist" + (", and no task makes it" if is_model else ""), _START)
+        return 0, named.problem("does not exist, and no task makes it", _START)
     except OSError as error:
         return 0, named.problem(f"cannot be read: {error.strerror}")
     except RuntimeError:  # before Python 3.13, a loop of links

@@ -13,7 +13,7 @@ from mlpkg.lockfile import PackageLock, from_text
 from mlpkg.progress import size_text
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import render
-from mlpkg.steps.step import Consumed, Done, Wanted, read_record, require_unchanged, write_record
+from mlpkg.steps.step import Consumed, Done, Wanted, has_texts, read_record, require_unchanged, write_record
 from mlpkg.store import records
 from mlpkg.store.files import write_atomically
 
@@ -35,6 +35,11 @@ _HERE = sys.modules[__name__]
 def reads(package: Package) -> tuple[Path, ...]:
     """The models and the code, whole."""
     return render.reads(package)
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """An image that can be taken back, and what was made of it."""
+    return has_texts(result, lists=["made"]) and _image(result) is not None
 
 
 def wanted(package: Package) -> Wanted:
@@ -77,12 +82,7 @@ def result(package: Package) -> Mapping[str, Any]:
 
 def read_image(package: Package) -> Image | None:
     """The last build's image; None where there is none that this version understands."""
-    from mlpkg.builders.image import Image  # noqa: PLC0415 - only where something is built or pushed
-
-    try:
-        return Image.from_json(result(package))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return _image(result(package))
 
 
 def image_lock(package: Package) -> PackageLock:
@@ -94,6 +94,15 @@ def image_lock(package: Package) -> PackageLock:
             hint=f"run `mlpkg push {package.name}`, which builds the image again",
         )
     return lock
+
+
+def _image(value: Mapping[str, Any]) -> Image | None:
+    from mlpkg.builders.image import Image  # noqa: PLC0415 - light, and only where something was built
+
+    try:
+        return Image.from_json(value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _keep_lock(package: Package, plan: BuildPlan) -> Path:

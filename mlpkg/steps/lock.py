@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mlpkg import formats
 from mlpkg.lock.inputs import lock_values, requirement_files
@@ -15,14 +18,29 @@ NAME = "lock"
 DOC = "choose Debian packages and wheels, by hash"
 RECORD = "lock.json"
 
+_INCLUDE = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*([^\s#]+)", re.MULTILINE)
+
 _HERE = sys.modules[__name__]
 
 
 def reads(package: Package) -> tuple[Path, ...]:
-    """The requirements file, and the code, whose imports may need a package more."""
+    """The requirements file with, as far as they are there, those it includes; and the code, for its imports."""
     spec = package.spec
+    name = spec.environment.requirements
+    found: dict[Path, None] = {}
+    pending = [package.folder / name] if name else []
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found[path] = None
+            pending += _included(path)
     code = (spec.entry.source_directory or spec.entry.script,) if spec.entry else ()
-    return tuple(package.folder / name for name in (spec.environment.requirements, *code) if name)
+    return (*found, *(package.folder / path for path in code))
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """There is none."""
+    return not result
 
 
 def wanted(package: Package) -> Wanted:
@@ -53,6 +71,15 @@ def products(package: Package) -> tuple[Path, ...]:
     """None: locks are committed files and stay."""
     del package
     return ()
+
+
+def _included(path: Path) -> list[Path]:
+    """What a requirements file names by ``-r`` and ``-c``; what else it says, the work itself reads."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return []
+    return [path.parent / name for name in _INCLUDE.findall(text)]
 
 
 def _lock(package: Package, *, upgrade: bool) -> Done:

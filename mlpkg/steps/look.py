@@ -6,6 +6,7 @@ just found true.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from mlpkg.errors import MlpkgError
@@ -31,7 +32,9 @@ def is_current(name: str, package: Package) -> bool:
         return True
     seen = _look(name, package)
     if seen.renewed and holds_workspace(package.root):
-        records.write(record_path(step_named(name), package), seen.renewed)
+        # It only saves reading again: a full disk is for the step that has something to write.
+        with suppress(OSError):
+            records.write(record_path(step_named(name), package), seen.renewed)
     return not seen.changes
 
 
@@ -55,4 +58,6 @@ def _look(name: str, package: Package) -> Look:
         want = step.wanted(package)
     except MlpkgError as error:
         return Look((Change(error.message.splitlines()[-1].strip(), "", ""),))
+    except OSError as error:
+        return Look((Change(str(error), "", ""),))
     return records.look(record, package.root, want.files, want.values)

@@ -14,7 +14,7 @@ from mlpkg.spec.workspace import Package
 from mlpkg.steps import lock
 from mlpkg.steps.look import is_current
 from mlpkg.steps.pipeline import step_named, steps_of
-from mlpkg.steps.step import Done, Step
+from mlpkg.steps.step import Done, Step, is_read
 
 
 class Report(TypedDict):
@@ -58,9 +58,11 @@ def _check(step: Step, package: Package) -> None:
         return
     from mlpkg.spec.disk import check_files  # noqa: PLC0415 - only where something is done
 
-    read = step.reads(package)
     problems = check_files(
-        package.spec, package.folder, shown=package.shown, made_by_tasks=lambda path: path not in read
+        package.spec,
+        package.folder,
+        shown=package.shown,
+        made_by_tasks=lambda path: not is_read(step, package, path),
     )
     if problems:
         raise SpecError(problems)

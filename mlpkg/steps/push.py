@@ -16,7 +16,7 @@ from mlpkg.progress import Notify, note, transfer
 from mlpkg.registry import bundled
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, tag
-from mlpkg.steps.step import Consumed, Done, Wanted, read_record, record_path, write_record
+from mlpkg.steps.step import Consumed, Done, Wanted, has_texts, read_record, record_path, write_record
 
 if TYPE_CHECKING:
     from mlpkg.builders.image import Image
@@ -34,6 +34,11 @@ def reads(package: Package) -> tuple[Path, ...]:
     """Nothing of its own: what the image is made of was read by the build, and is checked while it is sent."""
     del package
     return ()
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """Where to, and what."""
+    return has_texts(result, "registry", "repository", "digest", lists=["tags"])
 
 
 def wanted(package: Package) -> Wanted:

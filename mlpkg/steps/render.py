@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpkg import formats
 from mlpkg.digest import canonical_json, sha256
@@ -38,6 +39,11 @@ def reads(package: Package) -> tuple[Path, ...]:
     spec = package.spec
     code = (spec.entry.source_directory or spec.entry.script,) if spec.entry else ()
     return tuple(package.folder / path for path in (*(model.path for model in spec.models), *code))
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """There is none."""
+    return not result
 
 
 def wanted(package: Package) -> Wanted:
@@ -108,7 +114,8 @@ def read_plan(package: Package) -> BuildPlan:
 def planned_tags(package: Package) -> tuple[str, ...]:
     """The tags of the rendered plan; none where it is not rendered."""
     try:
-        return tuple(json.loads((package.records / PLAN).read_bytes())["tags"])
+        tags = json.loads((package.records / PLAN).read_bytes())["tags"]
+        return tuple(tags) if all(isinstance(tag, str) for tag in tags) else ()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 

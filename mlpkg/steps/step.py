@@ -58,6 +58,10 @@ class Step(Protocol):
         """The package's own files and folders that it reads, which a user's task may make."""
         ...
 
+    def fits(self, result: Mapping[str, Any]) -> bool:
+        """Whether a record's `result` is of the shape that this step writes; a record of another shape is none."""
+        ...
+
     def wanted(self, package: Package) -> Wanted:
         """What it would consume now. Raises MlpkgError where that cannot be said (a model is missing)."""
         ...
@@ -71,6 +75,11 @@ class Step(Protocol):
         ...
 
 
+def is_read(step: Step, package: Package, path: Path) -> bool:
+    """Whether a step reads a file of the package, or the folder that it lies in."""
+    return any(path == known or known in path.parents for known in step.reads(package))
+
+
 def record_path(step: Step, package: Package) -> Path:
     """Where a package's record of a step lies."""
     return package.records / step.RECORD
@@ -78,7 +87,16 @@ def record_path(step: Step, package: Package) -> Path:
 
 def read_record(step: Step, package: Package) -> Record | None:
     """A package's record of a step; None where there is none that can be believed."""
-    return records.read(record_path(step, package), package.name, step.NAME)
+    record = records.read(record_path(step, package), package.name, step.NAME)
+    return record if record and step.fits(record.result) else None
+
+
+def has_texts(result: Mapping[str, Any], *names: str, lists: Iterable[str] = ()) -> bool:
+    """Whether a result has texts, and lists of texts, of these names."""
+    return all(isinstance(result.get(name), str) for name in names) and all(
+        isinstance(found := result.get(name), list) and all(isinstance(item, str) for item in found)
+        for name in lists
+    )
 
 
 def write_record(step: Step, package: Package, want: Wanted, consumed: Consumed) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mlpkg.errors import MlpkgError
 from mlpkg.spec.workspace import Package
 from mlpkg.steps import build, render
-from mlpkg.steps.step import Consumed, Done, Wanted, read_record, write_record
+from mlpkg.steps.step import Consumed, Done, Wanted, has_texts, read_record, write_record
 
 NAME = "tag"
 DOC = "give the image its tags"
@@ -23,6 +23,11 @@ def reads(package: Package) -> tuple[Path, ...]:
     """Nothing of the package's own."""
     del package
     return ()
+
+
+def fits(result: Mapping[str, Any]) -> bool:
+    """The repository, the digest and the tags."""
+    return has_texts(result, "repository", "digest", lists=["tags"])
 
 
 def wanted(package: Package) -> Wanted:

@@ -119,10 +119,10 @@ def read(path: Path, package: str, step: str) -> Record | None:
             step=step,
             inputs={name: _state(row) for name, row in value["inputs"].items()},
             outputs={name: _state(row) for name, row in value["outputs"].items()},
-            values=dict(value["values"]),
-            result=dict(value["result"]),
+            values={name: _text(text) for name, text in value["values"].items()},
+            result=dict(value["result"].items()),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -131,8 +131,15 @@ def _state_json(state: FileState) -> list[Any]:
 
 
 def _state(row: list[Any]) -> FileState:
-    size, mtime, ctime, inode, device = (int(part) for part in row[1:6])
-    return FileState(Digest(str(row[0])), (size, mtime, ctime, inode, device), int(row[6]))
+    digest, *numbers = row
+    size, mtime, ctime, inode, device, read_at = (int(part) for part in numbers)
+    return FileState(Digest(_text(digest)), (size, mtime, ctime, inode, device), read_at)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,131 +2,62 @@
 
 doit schedules and speaks; whether a step is done is said by its record (`mlpkg.steps.look.is_current`). What
 doit gets wrong for builds (reference: it hashes after the action, trusts equal times, loses its database)
-therefore decides nothing here. A model is an order-only dependency, as in Make: a task that makes it runs
-before, and doit never reads it.
+therefore decides nothing here. A user's own tasks are doit's alone: its checker, its database, its words.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from doit.action import BaseAction
-from doit.dependency import MD5Checker
-from doit.exceptions import BaseFail, TaskFailed
+from doit.task import Task
 
+from mlpkg import interrupt
 from mlpkg.errors import MlpkgError, SpecError
 from mlpkg.spec.workspace import Package, Workspace, load
-from mlpkg.steps import look
 from mlpkg.steps.look import is_current
 from mlpkg.steps.pipeline import STEPS, step_before, steps_of
 from mlpkg.steps.step import Step, record_path
-from mlpkg.store.runlock import hold_workspace
+from mlpkg.tasks import begin, database
+from mlpkg.tasks.ended import end_run
 from mlpkg.tasks.reporter import StepReporter
-
-TaskDict = dict[str, Any]
-"""A task as doit takes it (doit, "dictionary metadata")."""
-
-
-class OrderOnly(str):
-    """A path that orders tasks, as Make's order-only prerequisites do: its content is not doit's business."""
-
-    __slots__ = ()
-
-
-class Checker(MD5Checker):  # type: ignore[misc] # doit has no annotations
-    """doit's own checker for everybody's files; it neither misses nor reads an `OrderOnly` path."""
-
-    def exists(self, file_path: str) -> bool:
-        """A missing model is reported by the step that reads it, with its key in the spec."""
-        return isinstance(file_path, OrderOnly) or Path(file_path).exists()
-
-    def info(self, file_path: str) -> os.stat_result | None:
-        """What doit passes to `check_modified`."""
-        return None if isinstance(file_path, OrderOnly) else Path(file_path).stat()
-
-    def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
-        """Whether doit must run the task for this file."""
-        if isinstance(file_path, OrderOnly):
-            return False
-        return bool(super().check_modified(file_path, file_stat, state))
-
-    def get_state(self, dep: str, current_state: Any) -> Any:
-        """What doit keeps of a file after a task."""
-        return (
-            None
-            if current_state
-            else "order only"
-            if isinstance(dep, OrderOnly)
-            else super().get_state(dep, current_state)
-        )
-
-
-class StepFailed(TaskFailed):  # type: ignore[misc] # doit has no annotations
-    """A step's failure with its exit code; its message needs no traceback."""
-
-    def __init__(self, error: MlpkgError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code
-
-
-class StepAction(BaseAction):  # type: ignore[misc] # doit has no annotations
-    """Runs one step of one package. No capture: doit's swaps the process's streams and mixes threads."""
-
-    def __init__(self, step: str, package: Package, *, upgrade: bool = False) -> None:
-        self.step, self.package, self.upgrade = step, package, upgrade
-        self.task: Any = None
-        self.out = self.err = ""
-        self.result: str | None = None
-        self.values: Mapping[str, Any] = {}
-
-    def execute(self, out: object = None, err: object = None) -> BaseFail | None:  # noqa: ARG002 - doit's signature
-        """Do the step; its report becomes the task's values."""
-        from mlpkg.steps.perform import perform  # noqa: PLC0415 - only where something runs
-
-        try:
-            hold_workspace(self.package.root)
-            look.forget()
-            report = perform(self.step, self.package, upgrade=self.upgrade)
-        except MlpkgError as error:
-            return StepFailed(error)
-        except OSError as error:
-            return StepFailed(MlpkgError(f"{self.step}:{self.package.name}: {error}"))
-        self.values = {"report": report}
-        self.result = f"{self.step} {self.package.name} {report['lines'][-1]}"
-        return None
-
-    def __str__(self) -> str:
-        return f"mlpkg {self.step} {self.package.name}"
+from mlpkg.tasks.task import StepAction, StepTask
 
 
 def package_tasks(
     step: Step, packages: tuple[Package, ...], *, upgrade: frozenset[str] = frozenset()
-) -> Iterator[TaskDict]:
+) -> Iterator[Task]:
     """One step's tasks for some packages, below a group of the step's name. `upgrade`: whose lock moves."""
-    yield {"basename": step.NAME, "name": None, "doc": f"{step.DOC} (all packages)"}
-    for package in packages:
-        if step in steps_of(package.spec):
-            yield {"basename": step.NAME, **task(step, package, upgrade=package.name in upgrade)}
+    tasks = [
+        task(step, package, upgrade=package.name in upgrade)
+        for package in packages
+        if step in steps_of(package.spec)
+    ]
+    yield Task(
+        step.NAME,
+        None,
+        doc=f"{step.DOC} (all packages)",
+        has_subtask=True,
+        task_dep=[subtask.name for subtask in tasks],
+    )
+    yield from tasks
 
 
-def task(step: Step, package: Package, *, upgrade: bool = False) -> TaskDict:
+def task(step: Step, package: Package, *, upgrade: bool = False) -> StepTask:
     """One step of one package as a doit task."""
     before = step_before(step, package.spec)
-    return {
-        "name": package.name,
-        "doc": f"{step.DOC}: {package.shown}",
-        "actions": [StepAction(step.NAME, package, upgrade=upgrade)],
-        "task_dep": [f"{before.NAME}:{package.name}"] if before else [],
-        "file_dep": [OrderOnly(package.relative(path)) for path in step.reads(package)],
-        "targets": [package.relative(record_path(step, package))],
-        "uptodate": [False] if upgrade else [(is_current, [step.NAME, package])],
-        "clean": [(clean, [step, package])],
-        "verbosity": 0,
-    }
+    return StepTask(
+        step.NAME,
+        package,
+        doc=f"{step.DOC}: {package.shown}",
+        actions=[StepAction(step.NAME, package, upgrade=upgrade)],
+        task_dep=[f"{before.NAME}:{package.name}"] if before else [],
+        targets=[package.relative(record_path(step, package))],
+        uptodate=[False] if upgrade else [(is_current, [step.NAME, package])],
+        clean=[(clean, [step, package])],
+        verbosity=0,
+    )
 
 
 def clean(step: Step, package: Package) -> None:
@@ -165,8 +96,7 @@ def _load() -> Workspace:
         if wanted:
             raise SpecError(wanted)
     except MlpkgError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+        end_run(error.exit_code, str(error))
     if not named:
         sys.stderr.write(workspace.told())
     return workspace
@@ -183,30 +113,28 @@ def use(workspace: Workspace) -> None:
 
 def _workspace() -> Workspace:
     if not _loaded:
-        _require_our_settings()
+        interrupt.install()
         _loaded.append(_load())
+    database.guard()
     return _loaded[0]
 
 
-def _require_our_settings() -> None:
-    """A dodo.py with a DOIT_CONFIG of its own must keep ours: without it doit reads models, and refuses nothing."""
-    config = getattr(sys.modules.get("dodo"), "DOIT_CONFIG", DOIT_CONFIG)
-    lacking = [key for key in ("check_file_uptodate", "reporter") if key not in config]
-    if lacking:
-        sys.stderr.write(
-            f"error: dodo.py: its DOIT_CONFIG replaces mlpkg's and lacks {', '.join(lacking)}\n"
-            "  write: DOIT_CONFIG = {**DOIT_CONFIG, …your own…} below `from mlpkg.tasks import *`\n"
-        )
-        sys.exit(2)
-
-
-def creators() -> dict[str, Callable[[], Iterator[TaskDict]]]:
+def creators() -> dict[str, Callable[[], Iterator[Task]]]:
     """The functions that doit takes tasks from, by the names it knows them by (``task_lock`` and so on)."""
-    return {f"task_{step.NAME}": _creator(step) for step in STEPS}
+    return {f"task_{begin.TASK}": _create_begin, **{f"task_{step.NAME}": _creator(step) for step in STEPS}}
 
 
-def _creator(step: Step) -> Callable[[], Iterator[TaskDict]]:
-    def create() -> Iterator[TaskDict]:
+def _create_begin() -> Iterator[Task]:
+    yield Task(
+        begin.TASK,
+        [],
+        uptodate=[begin.Opening()],
+        doc="one run at a time, and what makes a package's files before the steps that read them",
+    )
+
+
+def _creator(step: Step) -> Callable[[], Iterator[Task]]:
+    def create() -> Iterator[Task]:
         return package_tasks(step, _workspace().packages)
 
     create.__name__, create.__doc__ = f"task_{step.NAME}", f"{step.DOC[0].upper()}{step.DOC[1:]}."
@@ -214,10 +142,11 @@ def _creator(step: Step) -> Callable[[], Iterator[TaskDict]]:
 
 
 DOIT_CONFIG = {
-    # A name of its own: a dodo.py that loses these settings must not open it as another kind of database.
-    "backend": "sqlite3",
-    "dep_file": ".doit.sqlite",
-    "check_file_uptodate": Checker,
+    **database.SETTINGS,
+    "codec_cls": database.Codec,
     "reporter": WorkspaceReporter,
     "verbosity": 2,
+    # `doit forget` alone would end in doit's traceback where no tasks are the default ones (doit 0.37).
+    "forget_disable_default": True,
 }
+"""doit's settings. A dodo.py may have its own: `{**DOIT_CONFIG, ...}` keeps what it does not set."""

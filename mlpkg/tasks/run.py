@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from doit.cmd_run import Run
 from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from doit.loader import get_module
+from doit.task import Task
 
+from mlpkg import interrupt
 from mlpkg.errors import SpecError, UsageError
 from mlpkg.plan import resources
 from mlpkg.spec.workspace import Workspace, load
 from mlpkg.steps import lock
 from mlpkg.tasks import doit as tasks
+from mlpkg.tasks.ended import RunEnded
 from mlpkg.tasks.reporter import StepReporter
 
 DODO_ERRORS = (InvalidCommand, InvalidDodoFile, InvalidTask)
@@ -49,6 +52,7 @@ def drive(  # noqa: PLR0913 - the verbs' options
 
     Raises SpecError, UsageError before anything runs; SystemExit when dodo.py does.
     """
+    interrupt.install()
     os.chdir(root)
     workspace = load(root)
     packages = workspace.chosen(names)
@@ -64,11 +68,11 @@ def drive(  # noqa: PLR0913 - the verbs' options
     if upgrade:
         chosen = frozenset(package.name for package in packages)
 
-        def task_lock() -> Iterator[tasks.TaskDict]:
+        def task_lock() -> Iterator[Task]:
             yield from tasks.package_tasks(lock, workspace.packages, upgrade=chosen)
 
         namespace["task_lock"] = task_lock
-    namespace["DOIT_CONFIG"] = {**tasks.DOIT_CONFIG, "reporter": _reporter(outcome, quiet=quiet)}
+    namespace["DOIT_CONFIG"] = {**_settings(namespace), "reporter": _reporter(outcome, quiet=quiet)}
     arguments = [
         "run",
         *(["-n", str(jobs)] if jobs else []),
@@ -78,6 +82,10 @@ def drive(  # noqa: PLR0913 - the verbs' options
     main.DOIT_CMDS = tuple(command if known is Run else known for known in DoitMain.DOIT_CMDS)
     try:
         code = main.run(arguments)
+    except RunEnded as end:
+        outcome.errors.append(end.text)
+        outcome.exit_code = max(outcome.exit_code, int(str(end.code)))
+        code = outcome.exit_code
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
         outcome.exit_code = max(outcome.exit_code, code)
@@ -100,6 +108,12 @@ def _namespace(root: Path, workspace: Workspace) -> dict[str, Any]:
     except Exception as error:  # the user's code: it may raise anything, and that is no bug of ours
         raise UsageError(_mistake(error, root), hint=DODO_HINT) from error
     return {**ours, **dict(inspect.getmembers(module))}
+
+
+def _settings(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of dodo.py, so that the user's own tasks have one database whoever runs them."""
+    own = namespace.get("DOIT_CONFIG")
+    return {**tasks.DOIT_CONFIG, **own} if isinstance(own, dict) else dict(tasks.DOIT_CONFIG)
 
 
 def _run_command(root: Path, outcome: Outcome) -> type[Run]:

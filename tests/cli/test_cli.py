@@ -265,6 +265,24 @@ def test_plan_before_the_model_is_made(simple: Path, capsys: pytest.CaptureFixtu
     assert "not known" not in text
 
 
+CONFIG = "{}"
+MANIFEST = json.dumps({"config": {"digest": sha256(CONFIG.encode())}, "layers": []})
+DIGEST = sha256(MANIFEST.encode())
+RESULTS: dict[str, dict[str, Any]] = {
+    "build": {
+        "digest": DIGEST,
+        "manifest": MANIFEST,
+        "manifest_type": "m",
+        "config": CONFIG,
+        "config_type": "c",
+        "layers": [],
+        "made": [],
+    },
+    "tag": {"repository": "p", "digest": DIGEST, "tags": []},
+    "push": {"registry": "r", "repository": "r/p", "digest": DIGEST, "tags": []},
+}
+
+
 def test_plan_tells_steps_that_depend_on_what_an_earlier_one_does(
     simple: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +296,7 @@ def test_plan_tells_steps_that_depend_on_what_an_earlier_one_does(
         want = step.wanted(package)
         files = file_states(package, want.files or ())
         own = {"lock": inputs, "build": script}.get(step.NAME, files)
-        write_record(step, package, want, Consumed(own))
+        write_record(step, package, want, Consumed(own, result=RESULTS.get(step.NAME, {})))
     assert planned(simple, capsys)[0]["would_run"] == {step.NAME: [] for step in STEPS}
 
     (simple / "score.py").write_text(SCRIPT + "\n")

@@ -65,17 +65,20 @@ def test_all_is_well(folder: Path) -> None:
 
 def test_all_is_missing_at_once(tmp_path: Path) -> None:
     hint = "(paths start at the folder of package.toml)"
-    start = f"does not exist {hint}"
+    start = f"does not exist, and no task makes it {hint}"
     assert problems(tmp_path) == [
-        f'p/a/package.toml:6: models[0].path: "model" does not exist, and no task makes it {hint}',
+        f'p/a/package.toml:6: models[0].path: "model" {start}',
         f'p/a/package.toml:9: entry.script: "score.py" {start}',
         f'p/a/package.toml:12: environment.requirements: "requirements.txt" {start}',
         f'p/a/package.toml: smoke.request: "sample.json" {start}',
     ]
 
 
-def test_a_model_made_by_a_task_may_be_absent(folder: Path) -> None:
+def test_what_a_task_makes_may_be_absent(folder: Path) -> None:
+    paths = [folder / name for name in ("model", "score.py", "requirements.txt", "sample.json")]
     (folder / "model" / "weights").unlink()
+    for path in paths[1:]:
+        path.unlink()
     asked: list[Path] = []
 
     def made(path: Path) -> bool:
@@ -83,7 +86,9 @@ def test_a_model_made_by_a_task_may_be_absent(folder: Path) -> None:
         return True
 
     assert problems(folder, made=made) == []
-    assert asked == [folder / "model"]
+    assert asked == paths
+    for path in paths:
+        assert len(problems(folder, made=path.__ne__)) == 1
 
 
 def test_an_empty_model_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ PARSER_ONLY = {
     "mlpkg-mirror-host",
     "mlpkg-mirror-slash",
     "entry-ignore-alone",
+    "name-of-mlpkg",
     "name-line-end",  # Python's `$` also matches before a last line end
     "server-custom-command-nul",
     "server-custom-keys",

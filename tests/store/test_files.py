@@ -169,6 +169,8 @@ def test_what_else_cannot_be_written_is_no_bug(
     def full(_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "somewhere"))
 
+    (tmp_path / "mlpkg.toml").write_text("[registry]\nport = 5050\n")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(state, "ensure_secrets", full)
     monkeypatch.setenv("MLPKG_STATE_HOME", str(tmp_path))
     assert commands.main(["registry", "credentials"]) == 1
@@ -184,6 +186,7 @@ def run(
     limit: Callable[[], None] | None = None,
     **variables: Path,
 ) -> subprocess.CompletedProcess[str]:
+    (folder / "mlpkg.toml").write_text("[registry]\nport = 5050\n")
     return subprocess.run(
         [sys.executable, "-m", "mlpkg", *command],
         cwd=folder,
