@@ -31,8 +31,10 @@ SETTINGS: Mapping[str, Any] = {
 _BESIDE = ("", ".db", ".dat", ".dir", ".bak", ".pag", "-journal", "-wal", "-shm")
 """What the backends add to the name of a database's files."""
 
-_DBM_ERRORS = (*dbm.error, ValueError, SyntaxError, TypeError, KeyError, EOFError)
-"""What the modules behind `dbm` raise for files that are not theirs; `dbm.dumb` evaluates lines of text."""
+ERRORS = (
+    *dbm.error, sqlite3.Error, ValueError, SyntaxError, TypeError, KeyError, AttributeError, EOFError, RecursionError,
+)  # fmt: skip
+"""What reading a damaged database raises; `dbm.dumb` evaluates lines of text."""
 
 
 class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
@@ -40,8 +42,7 @@ class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
 
     def __init__(self) -> None:
         super().__init__()
-        config = getattr(sys.modules.get("dodo"), "DOIT_CONFIG", None)
-        config = {**SETTINGS, **config} if isinstance(config, dict) else SETTINGS
+        config = {**SETTINGS, **_configured()}
         if isinstance(config["dep_file"], str):
             require_usable(str(config["backend"]), Path(config["dep_file"]))
 
@@ -52,6 +53,15 @@ class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
         except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
+
+
+def _configured() -> dict[str, Any]:
+    """The settings of the file of tasks that asked for `Codec`, whatever it is called."""
+    for name, module in list(sys.modules.items()):
+        config = vars(module).get("DOIT_CONFIG") if hasattr(module, "__dict__") else None
+        if isinstance(config, dict) and config.get("codec_cls") is Codec and not name.startswith("mlpkg."):
+            return config
+    return {}
 
 
 class Ending:
@@ -164,7 +174,7 @@ def _damage_of_dbm(path: Path) -> str:
         with closing(dbm.open(str(path), "r")) as database:
             for key in database.keys():  # noqa: SIM118 - not all modules behind dbm give mappings
                 database[key]
-    except _DBM_ERRORS as error:
+    except ERRORS as error:
         return str(error) or type(error).__name__
     return ""
 
