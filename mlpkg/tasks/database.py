@@ -69,9 +69,17 @@ class Ending:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        self._forgotten: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
+
+    def remove(self, name: str) -> None:
+        """Forget a task. Where that cannot be written now, it is tried again at the end: what failed is told first."""
+        try:
+            self._backend.remove(name)
+        except (OSError, sqlite3.Error):
+            self._forgotten.append(name)
 
     def dump(self) -> None:
         """Write the database. Ends the run with exit code 1 where the disk refuses."""
@@ -79,6 +87,8 @@ class Ending:
         # doit empties this kind of file before it writes it.
         before = path.read_bytes() if isinstance(self._backend, JsonDB) and path.is_file() else None
         try:
+            for name in self._forgotten:
+                self._backend.remove(name)
             self._backend.dump()
         except (OSError, sqlite3.Error) as error:
             if before is not None:
@@ -92,6 +102,7 @@ def guard() -> None:
     manager = Globals.dep_manager
     if manager is not None and not isinstance(manager.backend, Ending):
         manager.backend = Ending(manager.backend)
+        manager.remove = manager.backend.remove
 
 
 def require_usable(backend: str, path: Path) -> None:
