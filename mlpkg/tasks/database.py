@@ -31,8 +31,10 @@ SETTINGS: Mapping[str, Any] = {
 _BESIDE = ("", ".db", ".dat", ".dir", ".bak", ".pag", "-journal", "-wal", "-shm")
 """What the backends add to the name of a database's files."""
 
-_DBM_ERRORS = (*dbm.error, ValueError, SyntaxError, TypeError, KeyError, EOFError)
-"""What the modules behind `dbm` raise for files that are not theirs; `dbm.dumb` evaluates lines of text."""
+ERRORS = (
+    *dbm.error, sqlite3.Error, ValueError, SyntaxError, TypeError, KeyError, AttributeError, EOFError, RecursionError,
+)  # fmt: skip
+"""What reading a damaged database raises; `dbm.dumb` evaluates lines of text."""
 
 
 class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
@@ -40,8 +42,7 @@ class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
 
     def __init__(self) -> None:
         super().__init__()
-        config = getattr(sys.modules.get("dodo"), "DOIT_CONFIG", None)
-        config = {**SETTINGS, **config} if isinstance(config, dict) else SETTINGS
+        config = {**SETTINGS, **_configured()}
         if isinstance(config["dep_file"], str):
             require_usable(str(config["backend"]), Path(config["dep_file"]))
 
@@ -54,14 +55,31 @@ class Codec(JSONCodec):  # type: ignore[misc] # doit has no annotations
         return value if isinstance(value, dict) else {}
 
 
+def _configured() -> dict[str, Any]:
+    """The settings of the file of tasks that asked for `Codec`, whatever it is called."""
+    for name, module in list(sys.modules.items()):
+        config = vars(module).get("DOIT_CONFIG") if hasattr(module, "__dict__") else None
+        if isinstance(config, dict) and config.get("codec_cls") is Codec and not name.startswith("mlpkg."):
+            return config
+    return {}
+
+
 class Ending:
     """A backend whose last write may fail: then the user is told, and what the steps recorded stands."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        self._forgotten: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
+
+    def remove(self, name: str) -> None:
+        """Forget a task. Where that cannot be written now, it is tried again at the end: what failed is told first."""
+        try:
+            self._backend.remove(name)
+        except (OSError, sqlite3.Error):
+            self._forgotten.append(name)
 
     def dump(self) -> None:
         """Write the database. Ends the run with exit code 1 where the disk refuses."""
@@ -69,6 +87,8 @@ class Ending:
         # doit empties this kind of file before it writes it.
         before = path.read_bytes() if isinstance(self._backend, JsonDB) and path.is_file() else None
         try:
+            for name in self._forgotten:
+                self._backend.remove(name)
             self._backend.dump()
         except (OSError, sqlite3.Error) as error:
             if before is not None:
@@ -82,6 +102,7 @@ def guard() -> None:
     manager = Globals.dep_manager
     if manager is not None and not isinstance(manager.backend, Ending):
         manager.backend = Ending(manager.backend)
+        manager.remove = manager.backend.remove
 
 
 def require_usable(backend: str, path: Path) -> None:
@@ -164,7 +185,7 @@ def _damage_of_dbm(path: Path) -> str:
         with closing(dbm.open(str(path), "r")) as database:
             for key in database.keys():  # noqa: SIM118 - not all modules behind dbm give mappings
                 database[key]
-    except _DBM_ERRORS as error:
+    except ERRORS as error:
         return str(error) or type(error).__name__
     return ""
 

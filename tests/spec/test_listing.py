@@ -156,12 +156,18 @@ def test_many_problems_are_bounded(tmp_path: Path) -> None:
 
 
 def test_a_tree_deeper_than_the_stack(tmp_path: Path) -> None:
-    folder = str(tmp_path)
-    for _ in range(1200):
-        folder += "/d"
+    folders = [f"{tmp_path}{'/d' * depth}" for depth in range(1, 1201)]
+    for folder in folders:
         os.mkdir(folder)  # noqa: PTH102 - pathlib recurses
-    Path(f"{folder}/f").write_text("x")
-    assert [len(entry.path) for entry in listed(tmp_path).entries] == [2401]
+    file = Path(f"{folders[-1]}/f")
+    file.write_text("x")
+    try:
+        assert [len(entry.path) for entry in listed(tmp_path).entries] == [2401]
+    finally:
+        # pytest's own clean-up recurses too
+        file.unlink()
+        for folder in reversed(folders):
+            os.rmdir(folder)  # noqa: PTH106
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

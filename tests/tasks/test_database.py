@@ -71,6 +71,26 @@ def test_a_damaged_database_is_set_aside(plain: Place, backend: str) -> None:
         assert plain.doit("own").done == [], name
 
 
+@pytest.mark.parametrize("backend", ["sqlite3", "json", "dbm"])
+def test_what_doit_keeps_can_be_shown(plain: Place, backend: str) -> None:
+    plain.write("dodo.py", TASKS.replace("BACKEND", backend))
+    assert "nothing is kept yet" in plain.doit("dumpdb").out
+    plain.doit("own")
+    assert "own -> {" in plain.doit("dumpdb").out
+    for path in plain.folder.glob("kept.db*"):
+        path.write_bytes(b"junk" * 10)
+    assert "is damaged" in plain.doit("dumpdb", code=3).err
+    (plain.folder / "dodo.py").unlink()
+    assert plain.doit("dumpdb").code == 0
+
+
+def test_a_file_of_tasks_may_have_another_name(plain: Place) -> None:
+    plain.write("other.py", TASKS.replace("BACKEND", "json"))
+    plain.doit("-f", "other.py", "own")
+    plain.write("kept.db", "junk")
+    assert "is damaged" in plain.doit("-f", "other.py", "own").err
+
+
 @pytest.mark.parametrize("kept", ["not json", '["a list"]', '{"own": 5}', "[" * 5000, "5"])
 def test_a_damaged_row_makes_its_task_run_again(plain: Place, kept: str) -> None:
     import sqlite3
