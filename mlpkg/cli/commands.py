@@ -23,7 +23,7 @@ from mlpkg.store.files import is_unwritable, unwritable
 if TYPE_CHECKING:
     from mlpkg.spec.model import WorkspaceSpec
     from mlpkg.spec.workspace import Package, Workspace
-    from mlpkg.tasks.run import Outcome
+    from mlpkg.tasks.run import RunOutcome
 
 BUG = 3
 
@@ -115,7 +115,7 @@ def _drive(options: argparse.Namespace, step: str) -> int:
     return outcome.exit_code
 
 
-def _driven(options: argparse.Namespace, step: str, names: tuple[str, ...]) -> Outcome:
+def _driven(options: argparse.Namespace, step: str, names: tuple[str, ...]) -> RunOutcome:
     from mlpkg.tasks.run import drive  # noqa: PLC0415 - loads doit
 
     return drive(
@@ -128,7 +128,7 @@ def _driven(options: argparse.Namespace, step: str, names: tuple[str, ...]) -> O
     )
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: RunOutcome) -> None:
     _print({"exit_code": outcome.exit_code, "steps": outcome.reports, "errors": outcome.errors})
 
 

@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AptSource:
     """One archive address that apt takes binary packages from.
 
     `signed_by` is what the entry says: paths or fingerprints, or a whole armoured certificate.
@@ -41,7 +41,7 @@ class Login:
     password: str = field(repr=False)
 
 
-def parse_one_line(text: str) -> Iterator[Source]:
+def parse_one_line(text: str) -> Iterator[AptSource]:
     """The enabled ``deb`` lines of a ``.list`` file."""
     for line in text.splitlines():
         match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
@@ -49,7 +49,7 @@ def parse_one_line(text: str) -> Iterator[Source]:
             options = dict(
                 option.split("=", 1) for option in (match["options"] or "").split() if "=" in option
             )
-            yield Source(
+            yield AptSource(
                 match["uri"],
                 match["suite"],
                 tuple(match["components"].split()),
@@ -57,7 +57,7 @@ def parse_one_line(text: str) -> Iterator[Source]:
             )
 
 
-def parse_deb822(text: str) -> Iterator[Source]:
+def parse_deb822(text: str) -> Iterator[AptSource]:
     """The enabled ``deb`` stanzas of a ``.sources`` file, one value for each address and suite."""
     from debian.deb822 import Deb822  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def parse_deb822(text: str) -> Iterator[Source]:
         signed_by = "\n".join("" if line == "." else line for line in lines)
         for uri in fields.get("URIs", "").split():
             for suite in fields.get("Suites", "").split():
-                yield Source(uri, suite, tuple(fields.get("Components", "").split()), signed_by)
+                yield AptSource(uri, suite, tuple(fields.get("Components", "").split()), signed_by)
 
 
 def parse_settings(text: str) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _login(entry: Mapping[str, str]) -> Iterator[Login]:
         yield Login(host, entry["login"], entry["password"])
 
 
-def read_sources(root: Path) -> tuple[Source, ...]:
+def read_sources(root: Path) -> tuple[AptSource, ...]:
     """The sources below ``<root>/etc/apt``, in apt's own order. Files that cannot be read are passed over."""
     folder = root / "etc/apt/sources.list.d"
     found = list(parse_one_line(_text(root / "etc/apt/sources.list")))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from mlpkg.debian.index import Package, PackageIndex, provides, relations
+from mlpkg.debian.index import IndexedPackage, PackageIndex, provides, relations
 from mlpkg.debian.relation import Alternatives, Relation
 from mlpkg.errors import LockError
 from mlpkg.lockfile import Deb
@@ -59,7 +59,7 @@ class _Search:
     """What was chosen so far, by name, and what could not be."""
 
     index: PackageIndex
-    chosen: dict[str, Package] = field(default_factory=dict)
+    chosen: dict[str, IndexedPackage] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, problem: str, because: str) -> None:
@@ -88,15 +88,15 @@ def resolve(index: PackageIndex, wanted: Iterable[str], *, present: Iterable[Deb
     return tuple(search.chosen[name].deb for name in sorted(search.chosen) if name not in there)
 
 
-def _present(index: PackageIndex, deb: Deb) -> Package:
+def _present(index: PackageIndex, deb: Deb) -> IndexedPackage:
     """A package that is there already, in the version it has there, with the relations the index knows."""
     versions = [package for archive in index.archives for package in archive.packages(deb.name)]
     same = [package for package in versions if package.version == deb.version]
     known = same[0] if same else index.package(deb.name)
-    return replace(known, deb=deb) if known else Package(deb)
+    return replace(known, deb=deb) if known else IndexedPackage(deb)
 
 
-def _named(search: _Search, name: str) -> list[Package]:
+def _named(search: _Search, name: str) -> list[IndexedPackage]:
     """The package of a wanted name, or the only one that provides it."""
     package = search.index.package(name)
     if package:
@@ -115,9 +115,9 @@ def _named(search: _Search, name: str) -> list[Package]:
     return []
 
 
-def _needed(search: _Search, parent: Package) -> list[Package]:
+def _needed(search: _Search, parent: IndexedPackage) -> list[IndexedPackage]:
     """The packages that the parent needs and that were not chosen yet; they are, afterwards."""
-    found: list[Package] = []
+    found: list[IndexedPackage] = []
     for group in relations(parent, parent.pre_depends, parent.depends):
         if _met(search.chosen, group) or _is_for_scripts(parent, group):
             continue
@@ -136,12 +136,12 @@ def _needed(search: _Search, parent: Package) -> list[Package]:
     return found
 
 
-def _is_for_scripts(parent: Package, group: Alternatives) -> bool:
+def _is_for_scripts(parent: IndexedPackage, group: Alternatives) -> bool:
     left_out = SCRIPTS_ONLY_OF.get(parent.name, ())
     return any(relation.name in SCRIPTS_ONLY or relation.name in left_out for relation in group)
 
 
-def _met(chosen: dict[str, Package], group: Alternatives) -> bool:
+def _met(chosen: dict[str, IndexedPackage], group: Alternatives) -> bool:
     for relation in group:
         package = chosen.get(relation.name)
         if package and relation.allows(package.version):
@@ -151,7 +151,7 @@ def _met(chosen: dict[str, Package], group: Alternatives) -> bool:
     )
 
 
-def _first(index: PackageIndex, group: Alternatives) -> Package | None:
+def _first(index: PackageIndex, group: Alternatives) -> IndexedPackage | None:
     for relation in group:
         package = index.package(relation.name)
         if package and relation.allows(package.version):
@@ -162,7 +162,7 @@ def _first(index: PackageIndex, group: Alternatives) -> Package | None:
     return None
 
 
-def _check_conflicts(chosen: dict[str, Package]) -> None:
+def _check_conflicts(chosen: dict[str, IndexedPackage]) -> None:
     clashes = []
     for package in chosen.values():
         for group in relations(package, package.conflicts, package.breaks):

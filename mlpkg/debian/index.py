@@ -36,7 +36,7 @@ _PROVIDED = re.compile(rb"(?:^|,)\s*([^\s,(:]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class IndexedPackage:
     """One version of a package: what the lock notes of it, and its relations as the archive writes them."""
 
     deb: Deb
@@ -66,7 +66,7 @@ class Archive:
     places: Mapping[str, tuple[int, ...]] = field(repr=False)
     provided: Mapping[str, tuple[str, ...]] = field(repr=False)
 
-    def packages(self, name: str) -> Iterator[Package]:
+    def packages(self, name: str) -> Iterator[IndexedPackage]:
         """All versions of that name. Raises LockError for a stanza that makes no sense."""
         for start in self.places.get(name, ()):
             end = self.text.find(b"\n\n", start)
@@ -88,12 +88,12 @@ class PackageIndex:
     archives: tuple[Archive, ...]
     missing: tuple[str, ...] = ()
 
-    def package(self, name: str) -> Package | None:
+    def package(self, name: str) -> IndexedPackage | None:
         """The newest version of that name; of two equal ones the main archive's."""
         found = [package for archive in self.archives for package in archive.packages(name)]
         return max(found, key=lambda package: parse_version(package.version), default=None)
 
-    def providers(self, relation: Relation) -> tuple[Package, ...]:
+    def providers(self, relation: Relation) -> tuple[IndexedPackage, ...]:
         """The packages whose newest version provides what the relation asks for, sorted by name.
 
         A name without a version meets no condition on the version (Debian Policy §7.5).
@@ -107,7 +107,7 @@ class PackageIndex:
         return {name for archive in self.archives for name in archive.places}
 
 
-def relations(package: Package, *fields: str) -> tuple[Alternatives, ...]:
+def relations(package: IndexedPackage, *fields: str) -> tuple[Alternatives, ...]:
     """The groups in these relation fields of the package. Raises LockError for one that makes no sense."""
     try:
         return tuple(group for field in fields for group in parse_relations(field))
@@ -115,7 +115,7 @@ def relations(package: Package, *fields: str) -> tuple[Alternatives, ...]:
         raise LockError(f"{package.name} {package.version}: {error}") from error
 
 
-def provides(package: Package, relation: Relation) -> bool:
+def provides(package: IndexedPackage, relation: Relation) -> bool:
     """Whether the package stands in for another name as the relation asks."""
     return any(
         given.name == relation.name
@@ -144,7 +144,7 @@ def archive_from_text(suite: str, packages: bytes | bytearray) -> Archive:
     return Archive(suite, text, places, provided)
 
 
-def _package(stanza: str, suite: str) -> Package:
+def _package(stanza: str, suite: str) -> IndexedPackage:
     from debian.deb822 import Packages  # noqa: PLC0415
 
     fields = Packages(stanza)
@@ -165,7 +165,7 @@ def _package(stanza: str, suite: str) -> Package:
     except (KeyError, ValueError) as error:
         name = fields.get("Package", "?")
         raise LockError(f"the index of {suite} has a broken entry for {name}: {error}") from error
-    return Package(
+    return IndexedPackage(
         deb,
         *(fields.get(key, "") for key in ("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks")),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from mlpkg.debian.apt import Login, Source, read_logins, read_settings, read_sources
+from mlpkg.debian.apt import AptSource, Login, read_logins, read_settings, read_sources
 from mlpkg.errors import LockError
 from mlpkg.http.settings import environment_proxies
 from mlpkg.spec.model import DebianTable
@@ -106,7 +106,7 @@ def choose_mirrors(
     )
 
 
-def _debian_sources(sources: Iterable[Source]) -> list[Source]:
+def _debian_sources(sources: Iterable[AptSource]) -> list[AptSource]:
     return [
         replace(source, uri=re.sub(r"^copy:", "file:", source.uri))
         for source in sources

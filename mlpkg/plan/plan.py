@@ -18,7 +18,7 @@ from mlpkg.lockfile import PackageLock
 from mlpkg.plan.grouping import grouped, shares
 from mlpkg.plan.servers import serving
 from mlpkg.spec.listing import LARGE, Snapshot, SourceEntry
-from mlpkg.spec.model import Model, PackageSpec
+from mlpkg.spec.model import ModelTable, PackageSpec
 
 APP_ROOT = "/var/azureml-app"
 MODELS = f"{APP_ROOT}/azureml-models"
@@ -112,7 +112,7 @@ def site_packages(python: str) -> str:
     return f"usr/local/lib/python{python}/dist-packages"
 
 
-def model_place(model: Model) -> str:
+def model_place(model: ModelTable) -> str:
     """The model's version folder in the image, absolute (azure-contract §1.7)."""
     return f"{MODELS}/{model.name}/{model.version}"
 
@@ -201,7 +201,7 @@ def _shared(layers: Sequence[PlannedLayer], most: int, name: str) -> Iterator[Pl
         yield PlannedLayer(f"{name}:{number:03}", comment, tuple(files))
 
 
-def _model_file(model: Model, entry: SourceEntry, *, is_folder: bool) -> PlannedFile:
+def _model_file(model: ModelTable, entry: SourceEntry, *, is_folder: bool) -> PlannedFile:
     base = PurePosixPath(model.path).name
     place = f"{model_place(model)[1:]}/{base}" + (f"/{entry.path}" if is_folder else "")
     source = f"{PurePosixPath(model.path)}/{entry.path}" if is_folder else str(PurePosixPath(model.path))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlpkg.runtime.requirements import RAWHTTP, REQUIREMENTS
 from mlpkg.runtime.settings import server_environment
-from mlpkg.spec.model import PackageSpec, Server
+from mlpkg.spec.model import PackageSpec, ServerTable
 
 PYTHON = "/usr/bin/python3"
 
@@ -30,7 +30,7 @@ class Serving:
     env: Mapping[str, str]
 
 
-def requirements(server: Server, *, rawhttp: bool) -> tuple[str, ...]:
+def requirements(server: ServerTable, *, rawhttp: bool) -> tuple[str, ...]:
     """What the server needs beside the user's requirements, in pip's format; `rawhttp`: the script imports it."""
     ours = (*REQUIREMENTS, *RAWHTTP) if rawhttp else REQUIREMENTS
     return {"mlpkg": ours, "azureml": AZUREML}.get(server.kind, ())

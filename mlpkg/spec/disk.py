@@ -16,7 +16,7 @@ from mlpkg.platforms import BASES
 from mlpkg.spec.ignored import hidden_problems, pattern_problems
 from mlpkg.spec.lines import key_lines, line_of
 from mlpkg.spec.listing import Listing, list_tree
-from mlpkg.spec.model import Entry, Model, PackageSpec, WorkspaceSpec
+from mlpkg.spec.model import EntryTable, ModelTable, PackageSpec, WorkspaceSpec
 from mlpkg.spec.script import Calling, script_findings
 from mlpkg.spec.words import key_path, quoted
 
@@ -117,7 +117,7 @@ def _unlike_file(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _script_path(entry: Entry, folder: Path) -> Path:
+def _script_path(entry: EntryTable, folder: Path) -> Path:
     return folder / (entry.source_directory or "") / entry.script
 
 
@@ -166,7 +166,7 @@ def _file_problems(named: _Named) -> list[Problem]:
     return [problem] if problem else []
 
 
-def _model_problems(named: _Named, model: Model) -> list[Problem]:
+def _model_problems(named: _Named, model: ModelTable) -> list[Problem]:
     mode, problem = _mode(named)
     if problem is not None:
         return [problem]
@@ -198,7 +198,7 @@ def _listed(named: _Named, ignore: tuple[str, ...]) -> tuple[Listing, list[Probl
 
 
 def _entry_problems(
-    entry: Entry, named: Callable[[str, str], _Named], python: tuple[int, int], calling: Calling
+    entry: EntryTable, named: Callable[[str, str], _Named], python: tuple[int, int], calling: Calling
 ) -> list[Problem]:
     script = named("entry.script", entry.script)
     if entry.source_directory is not None:

@@ -16,16 +16,16 @@ from mlpkg.platforms import BASES, PLATFORMS
 from mlpkg.runtime import limits
 from mlpkg.spec.model import (
     DebianTable,
-    Entry,
-    Environment,
-    Image,
-    Model,
+    EntryTable,
+    EnvironmentTable,
+    ImageTable,
+    ModelTable,
     PackageSpec,
     PackageTable,
     PythonTable,
     RegistryTable,
-    Server,
-    Smoke,
+    ServerTable,
+    SmokeTable,
     WorkspaceTable,
 )
 
@@ -152,30 +152,32 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
     (PackageTable, "tags"): Rule(
         pattern=names.TAG, distinct=True, allowed="a tag: letters, digits, `_`, `.`, `-`, at most 128"
     ),
-    (Model, "name"): Rule(
+    (ModelTable, "name"): Rule(
         pattern=names.MODEL, allowed="letters, digits, `.`, `_`, `-`, first a letter or digit, at most 255"
     ),
-    (Model, "path"): _path(hint="a doit task may copy or make it there"),
-    (Model, "version"): Rule(minimum=1, maximum=2**31 - 1, allowed="a whole number from 1 to 2147483647"),
-    (Model, "ignore"): IGNORED,
-    (Entry, "script"): Rule(
+    (ModelTable, "path"): _path(hint="a doit task may copy or make it there"),
+    (ModelTable, "version"): Rule(
+        minimum=1, maximum=2**31 - 1, allowed="a whole number from 1 to 2147483647"
+    ),
+    (ModelTable, "ignore"): IGNORED,
+    (EntryTable, "script"): Rule(
         folder_path=True,
         pattern=FOLDER_PATH.removesuffix("+$") + r"*[^\\/\x00-\x1f\x7f]\.py$",
         allowed=f"{PATH_WORDS}, that ends in .py",
     ),
-    (Entry, "source_directory"): _path(
+    (EntryTable, "source_directory"): _path(
         hint="put the code in a folder of its own, or leave it out and only the script ships"
     ),
-    (Entry, "ignore"): IGNORED,
-    (Environment, "requirements"): _path(),
-    (Environment, "conda"): _path(),
-    (Environment, "debian"): Rule(
+    (EntryTable, "ignore"): IGNORED,
+    (EnvironmentTable, "requirements"): _path(),
+    (EnvironmentTable, "conda"): _path(),
+    (EnvironmentTable, "debian"): Rule(
         pattern=names.DEBIAN_PACKAGE,
         distinct=True,
         allowed="a Debian package's name: lower-case letters, digits, `+`, `-`, `.`",
         hint="without version or architecture: `mlpkg lock` chooses them",
     ),
-    (Environment, "variables"): Rule(
+    (EnvironmentTable, "variables"): Rule(
         names=r"^(?!(" + "|".join(OWNED_VARIABLES) + r")$)" + names.VARIABLE + "$",
         allowed="a name of letters, digits and `_` that does not start with a digit, and none of "
         + ", ".join(OWNED_VARIABLES),
@@ -184,31 +186,31 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         values_hint="a variable is one line: give the text in a file",
         private=True,
     ),
-    (Image, "base"): Rule(pattern=FILLED_LINE, allowed=" or ".join(BASES)),
-    (Image, "platforms"): Rule(
+    (ImageTable, "base"): Rule(pattern=FILLED_LINE, allowed=" or ".join(BASES)),
+    (ImageTable, "platforms"): Rule(
         pattern="^(" + "|".join(PLATFORMS) + ")$",
         filled=True,
         distinct=True,
         allowed=" or ".join(PLATFORMS),
     ),
-    (Image, "labels"): Rule(
+    (ImageTable, "labels"): Rule(
         names=names.LABEL,
         allowed="a name of letters, digits, `.`, `_`, `-`, `/`, such as org.example.team",
         values=LINE_OF_IMAGE,
         values_hint="a label is one line",
     ),
-    (Image, "user"): Rule(
+    (ImageTable, "user"): Rule(
         minimum=0,
         maximum=2**31 - 1,
         allowed="a whole number from 0 to 2147483647",
         hint="0 is root, which many clusters refuse; leave the key out for 65532",
     ),
-    (Server, "port"): PORT,
-    (Server, "workers"): _whole(*limits.WORKERS),
-    (Server, "timeout"): Rule(
+    (ServerTable, "port"): PORT,
+    (ServerTable, "workers"): _whole(*limits.WORKERS),
+    (ServerTable, "timeout"): Rule(
         above=0, maximum=86400, allowed="a number of seconds, above 0 and at most 86400"
     ),
-    (Server, "max_body"): Rule(
+    (ServerTable, "max_body"): Rule(
         minimum=limits.MAX_BODY.low,
         maximum=limits.MAX_BODY.high,
         pattern=MAX_BODY,
@@ -216,18 +218,18 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
         allowed=f"bytes, from {limits.MAX_BODY.low} to {limits.MAX_BODY.high} (2GiB), as a whole number or a text such as"
         ' "100MiB" or "1GB"',
     ),
-    (Server, "cors_origins"): Rule(
+    (ServerTable, "cors_origins"): Rule(
         pattern=rf"^(\*|[a-z][a-z0-9+.-]*://(?![^/]*@)[^\s/,{re.escape(limits.ORIGIN_PATTERN_MARKS)}\x00-\x1f\x7f]+)$",
         distinct=True,
         allowed="`*`, or an origin such as https://example.org (no path, no blank, no pattern)",
         private=True,
     ),
-    (Server, "command"): Rule(filled=True, allowed="a list of texts: the program and its arguments"),
-    (Server, "live"): HTTP_PATH,
-    (Server, "ready"): HTTP_PATH,
-    (Server, "score"): HTTP_PATH,
-    (Smoke, "request"): _path(),
-    (Smoke, "expect_status"): Rule(minimum=100, maximum=599, allowed="a whole number from 100 to 599"),
+    (ServerTable, "command"): Rule(filled=True, allowed="a list of texts: the program and its arguments"),
+    (ServerTable, "live"): HTTP_PATH,
+    (ServerTable, "ready"): HTTP_PATH,
+    (ServerTable, "score"): HTTP_PATH,
+    (SmokeTable, "request"): _path(),
+    (SmokeTable, "expect_status"): Rule(minimum=100, maximum=599, allowed="a whole number from 100 to 599"),
     (WorkspaceTable, "packages"): Rule(
         folder_path=True,
         pattern=r"^(?!!?[/~])(?!!?(.*/)?\.\.(/|$))[^\\\x00-\x1f\x7f]+$",  # unlike other paths, `.` is fine
@@ -261,14 +263,16 @@ RULES: Mapping[tuple[type[Any], str], Rule] = {
 
 NOT_YET: Mapping[tuple[type[Any], str], NotYet] = {
     (PackageSpec, "smoke"): NotYet(instead="ask the running image: `mlpkg run`, then `mlpkg score`"),
-    (Model, "ref"): NotYet(instead="set `path` to the model's file or folder", replaces="path"),
-    (Environment, "conda"): NotYet(instead="list the Python packages in a `requirements` file"),
-    (Image, "base"): NotYet(
+    (ModelTable, "ref"): NotYet(instead="set `path` to the model's file or folder", replaces="path"),
+    (EnvironmentTable, "conda"): NotYet(instead="list the Python packages in a `requirements` file"),
+    (ImageTable, "base"): NotYet(
         instead="add what the script needs with environment.debian", supported=tuple(BASES)
     ),
-    (Image, "dockerfile"): NotYet(instead="add what the script needs with environment.debian"),
-    (Image, "builder"): NotYet(instead="leave the key out: `direct` needs no Docker", supported=("direct",)),
-    (Image, "platforms"): NotYet(instead="write one package.toml for each", most=1),
+    (ImageTable, "dockerfile"): NotYet(instead="add what the script needs with environment.debian"),
+    (ImageTable, "builder"): NotYet(
+        instead="leave the key out: `direct` needs no Docker", supported=("direct",)
+    ),
+    (ImageTable, "platforms"): NotYet(instead="write one package.toml for each", most=1),
 }
 """What later versions will take. To lift a limit, delete its row."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mlpkg.errors import Problem
-from mlpkg.spec.model import Entry
+from mlpkg.spec.model import EntryTable
 from mlpkg.spec.withheld import Patterns, default_pattern
 from mlpkg.spec.words import quoted
 
@@ -22,7 +22,7 @@ def pattern_problems(lines: Sequence[str], *, shown: str, key: str) -> list[Prob
     return wrong
 
 
-def hidden_problems(entry: Entry, *, shown: str) -> list[Problem]:
+def hidden_problems(entry: EntryTable, *, shown: str) -> list[Problem]:
     """What is wrong with the patterns of an entry that has a source folder."""
     wrong = pattern_problems(entry.ignore, shown=shown, key="entry.ignore")
     if wrong:
@@ -43,7 +43,7 @@ def _way_to(script: str) -> Iterator[str]:
     yield script
 
 
-def _hidden(entry: Entry, path: str, index: int | None, shown: str) -> Problem:
+def _hidden(entry: EntryTable, path: str, index: int | None, shown: str) -> Problem:
     """A script that would not ship, because a pattern (the spec's of that index, or the safe list's) means `path`."""
     if index is not None:
         message = f"{quoted(entry.ignore[index])} hides the entry script {quoted(entry.script)}"

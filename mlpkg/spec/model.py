@@ -27,7 +27,7 @@ class PackageTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class ModelTable:
     """`[[models]]`: a trained model, none, one or several."""
 
     name: str
@@ -41,7 +41,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class EntryTable:
     """`[entry]`: the script with `init()` and `run(data)`."""
 
     script: str
@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class EnvironmentTable:
     """`[environment]`: what the script needs around it."""
 
     requirements: str | None = None
@@ -67,7 +67,7 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class ImageTable:
     """`[image]`: how the image is made."""
 
     base: str = "debian:trixie"
@@ -83,7 +83,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class ServerTable:
     """`[server]`: what answers in the container. Without `custom`, `[entry]` is required."""
 
     kind: Literal["mlpkg", "azureml", "custom"] = "mlpkg"
@@ -109,7 +109,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Smoke:
+class SmokeTable:
     """`[smoke]`: a request that the built image must answer before it is pushed."""
 
     request: str
@@ -123,12 +123,12 @@ class PackageSpec:
     """package.toml: one image."""
 
     package: PackageTable
-    models: tuple[Model, ...] = ()
-    entry: Entry | None = None
-    environment: Environment = field(default_factory=Environment)
-    image: Image = field(default_factory=Image)
-    server: Server = field(default_factory=Server)
-    smoke: Smoke | None = None
+    models: tuple[ModelTable, ...] = ()
+    entry: EntryTable | None = None
+    environment: EnvironmentTable = field(default_factory=EnvironmentTable)
+    image: ImageTable = field(default_factory=ImageTable)
+    server: ServerTable = field(default_factory=ServerTable)
+    smoke: SmokeTable | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

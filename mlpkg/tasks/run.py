@@ -37,7 +37,7 @@ DODO_HINT = "correct it; `doit list` shows what doit makes of it"
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """How a run ended: an exit code, the steps' reports, and the errors as texts."""
 
     exit_code: int = 0
@@ -47,7 +47,7 @@ class Outcome:
 
 def drive(  # noqa: PLR0913 - the verbs' options
     root: Path, step: str, names: tuple[str, ...], *, jobs: int, upgrade: bool, quiet: bool
-) -> Outcome:
+) -> RunOutcome:
     """Run one step, and those before it, for some packages. None: all that are sound; broken ones end it with 2.
 
     Raises SpecError, UsageError before anything runs; SystemExit when dodo.py does.
@@ -58,7 +58,7 @@ def drive(  # noqa: PLR0913 - the verbs' options
     packages = workspace.chosen(names)
     if not packages:
         raise SpecError(workspace.problems)
-    outcome = Outcome()
+    outcome = RunOutcome()
     if not names:
         sys.stderr.write(workspace.told())
         if workspace.broken:
@@ -116,7 +116,7 @@ def _settings(namespace: Mapping[str, Any]) -> dict[str, Any]:
     return {**tasks.DOIT_CONFIG, **own} if isinstance(own, dict) else dict(tasks.DOIT_CONFIG)
 
 
-def _run_command(root: Path, outcome: Outcome) -> type[Run]:
+def _run_command(root: Path, outcome: RunOutcome) -> type[Run]:
     """Doit's own run command; what a user's dodo.py makes it raise is told as a mistake, not as a bug."""
 
     class Command(Run):  # type: ignore[misc] # doit has no annotations
@@ -164,7 +164,7 @@ def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _reporter(outcome: Outcome, *, quiet: bool) -> type[StepReporter]:
+def _reporter(outcome: RunOutcome, *, quiet: bool) -> type[StepReporter]:
     """Doit makes the reporter itself, from a class; this one speaks on stderr and fills `outcome`."""
 
     class Recorder(StepReporter):

@@ -23,7 +23,7 @@ from mlpkg.spec.workspace import Package
 from mlpkg.steps.pipeline import STEPS
 from mlpkg.steps.step import Consumed, file_states, write_record
 from mlpkg.store import records
-from mlpkg.tasks.run import Outcome
+from mlpkg.tasks.run import RunOutcome
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -87,10 +87,10 @@ def test_a_relative_workspace_is_the_callers_also_after_a_run(
     """`run` and `serve` ask for the workspace again after the tasks, which move into its folder."""
     seen = []
 
-    def driven(options: argparse.Namespace, *_: object) -> Outcome:
+    def driven(options: argparse.Namespace, *_: object) -> RunOutcome:
         os.chdir(options.workspace)
         seen.append(options.workspace)
-        return Outcome()
+        return RunOutcome()
 
     def started(package: Package, *_: object) -> Service:
         seen.append(package.root)

@@ -17,7 +17,7 @@ from mlpkg.digest import sha256
 from mlpkg.lockfile import PackageLock
 from mlpkg.plan.plan import plan
 from mlpkg.spec.listing import Snapshot, SourceEntry
-from mlpkg.spec.model import Model, PackageSpec, PackageTable, Server
+from mlpkg.spec.model import ModelTable, PackageSpec, PackageTable, ServerTable
 
 pytestmark = pytest.mark.docker
 
@@ -34,11 +34,11 @@ def name() -> Iterator[str]:
 
 
 def test_the_engine_takes_300_models(name: str, tmp_path: Path) -> None:
-    models = tuple(Model(name=f"m{number:03}", path=f"m{number:03}.bin") for number in range(COUNT))
+    models = tuple(ModelTable(name=f"m{number:03}", path=f"m{number:03}.bin") for number in range(COUNT))
     for model in models:
         (tmp_path / model.path).write_text(model.name)
     spec = PackageSpec(
-        package=PackageTable(name="many"), models=models, server=Server(kind="custom", command=("/x",))
+        package=PackageTable(name="many"), models=models, server=ServerTable(kind="custom", command=("/x",))
     )
     lock = PackageLock(sha256(b""), "trixie", "linux/amd64", "", (), (), (), (), ())
     files = tuple((SourceEntry(model.path, len(model.name)),) for model in models)

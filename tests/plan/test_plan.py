@@ -21,7 +21,15 @@ from mlpkg.lockfile import Deb, LockedLayer, PackageLock, Wheel
 from mlpkg.plan import plan, render
 from mlpkg.plan.resources import templates
 from mlpkg.spec.listing import LARGE, Snapshot, SourceEntry
-from mlpkg.spec.model import Entry, Environment, Image, Model, PackageSpec, PackageTable, Server
+from mlpkg.spec.model import (
+    EntryTable,
+    EnvironmentTable,
+    ImageTable,
+    ModelTable,
+    PackageSpec,
+    PackageTable,
+    ServerTable,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -30,15 +38,15 @@ DIABETES = PackageSpec(
         name="team/diabetes", version="1.2.0", description='Says "hello" for $5', tags=("latest",)
     ),
     models=(
-        Model(name="diabetes", path="model/diabetes.joblib", version=3),
-        Model(name="embeddings", path="model/embeddings"),
+        ModelTable(name="diabetes", path="model/diabetes.joblib", version=3),
+        ModelTable(name="embeddings", path="model/embeddings"),
     ),
-    entry=Entry(script="score.py", source_directory="src"),
-    environment=Environment(
+    entry=EntryTable(script="score.py", source_directory="src"),
+    environment=EnvironmentTable(
         requirements="requirements.txt", debian=("libgomp1",), variables={"OMP_NUM_THREADS": "1"}
     ),
-    image=Image(labels={"org.example.team": "pricing"}),
-    server=Server(workers=2, timeout=2.5, cors_origins=("https://a.example", "https://b.example")),
+    image=ImageTable(labels={"org.example.team": "pricing"}),
+    server=ServerTable(workers=2, timeout=2.5, cors_origins=("https://a.example", "https://b.example")),
 )
 
 LOCK = PackageLock(
@@ -143,7 +151,7 @@ def test_azures_layout_for_one_and_for_several_models(planned: plan.BuildPlan) -
     assert several["AZUREML_MODEL_DIR"] == "/var/azureml-app/azureml-models"
     assert several["AZUREML_ENTRY_SCRIPT"] == "src/score.py"
     assert several["AZUREML_SOURCE_DIRECTORY"] == "src"
-    one = replace(DIABETES, models=DIABETES.models[:1], entry=Entry(script="sub/score.py"))
+    one = replace(DIABETES, models=DIABETES.models[:1], entry=EntryTable(script="sub/score.py"))
     snapshot = replace(
         SNAPSHOT, models=SNAPSHOT.models[:1], model_is_folder=(False,), code=(SourceEntry("score.py", 20),)
     )
@@ -154,7 +162,7 @@ def test_azures_layout_for_one_and_for_several_models(planned: plan.BuildPlan) -
 
 
 def test_the_users_variables_win(planned: plan.BuildPlan) -> None:
-    spec = replace(DIABETES, environment=Environment(variables={"WORKER_COUNT": "7"}))
+    spec = replace(DIABETES, environment=EnvironmentTable(variables={"WORKER_COUNT": "7"}))
     assert dict(plan.plan(spec, LOCK, SNAPSHOT).config.env)["WORKER_COUNT"] == "7"
     assert dict(planned.config.env)["WORKER_COUNT"] == "2"
 
@@ -177,7 +185,7 @@ def test_tags(version: str | None, tags: tuple[str, ...], expected: tuple[str, .
 def many(count: int, *, locked: int = 4, large: int = 0, without: int = -1) -> plan.BuildPlan:
     """A plan of so many models of one small file each, one of which has `large` files beside it."""
     models = tuple(
-        Model(name=f"m{number:03}", path=f"m/{number}") for number in range(count) if number != without
+        ModelTable(name=f"m{number:03}", path=f"m/{number}") for number in range(count) if number != without
     )
     shards = tuple(SourceEntry(f"shard-{number:03}", LARGE) for number in range(large))
     entries = (SourceEntry("a.bin", 1),)
@@ -247,14 +255,14 @@ def test_a_lock_that_leaves_no_room_is_refused() -> None:
 
 
 def test_two_versions_of_one_model_both_show() -> None:
-    models = tuple(Model(name="m", path=f"m/{version}", version=version) for version in (10, 2, 1))
+    models = tuple(ModelTable(name="m", path=f"m/{version}", version=version) for version in (10, 2, 1))
     snapshot = replace(SNAPSHOT, models=((SourceEntry("a", 1),),) * 3, model_is_folder=(True,) * 3)
     labels = dict(plan.plan(replace(DIABETES, models=models), LOCK, snapshot).config.labels)
     assert labels["org.mlpkg.model.m"] == "1,2,10"
 
 
 def test_two_files_in_one_place_are_refused() -> None:
-    twice = (Model(name="a", path="x/m.bin"), Model(name="a", path="y/m.bin"))
+    twice = (ModelTable(name="a", path="x/m.bin"), ModelTable(name="a", path="y/m.bin"))
     snapshot = replace(SNAPSHOT, models=((SourceEntry("m.bin", 1),),) * 2, model_is_folder=(False, False))
     with pytest.raises(MlpkgError, match=r"two files would be /var/azureml-app/azureml-models/a/1/m\.bin"):
         plan.plan(replace(DIABETES, models=twice), LOCK, snapshot)
@@ -262,7 +270,8 @@ def test_two_files_in_one_place_are_refused() -> None:
 
 def test_a_custom_server_gets_neither_runtime_nor_health_check() -> None:
     spec = PackageSpec(
-        package=PackageTable(name="registry"), server=Server(kind="custom", command=("/bin/x",), port=5000)
+        package=PackageTable(name="registry"),
+        server=ServerTable(kind="custom", command=("/bin/x",), port=5000),
     )
     planned = plan.plan(spec, replace(LOCK, wheels=(), layers=LOCK.layers[:2]), Snapshot())
     assert [layer.name for layer in planned.layers] == ["base", "system"]
@@ -276,13 +285,13 @@ def test_an_undefined_name_in_a_template_is_named(planned: plan.BuildPlan) -> No
 
 
 def test_what_a_dockerfile_cannot_say_is_refused() -> None:
-    spec = replace(DIABETES, environment=Environment(variables={"A": "one\ntwo"}))
+    spec = replace(DIABETES, environment=EnvironmentTable(variables={"A": "one\ntwo"}))
     with pytest.raises(MlpkgError, match="line break"):
         render.render(plan.plan(spec, LOCK, SNAPSHOT), templates())
 
 
 def test_the_original_server_is_started_and_asked_as_it_wants() -> None:
-    spec = replace(DIABETES, server=Server(kind="azureml", port=8080, workers=3, timeout=1.5))
+    spec = replace(DIABETES, server=ServerTable(kind="azureml", port=8080, workers=3, timeout=1.5))
     planned = plan.plan(spec, LOCK, SNAPSHOT)
     assert planned.config.command == (
         "/usr/bin/python3", "-P", "-m", "azureml_inference_server_http",

@@ -13,7 +13,7 @@ import tomli
 
 from mlpkg.spec.disk import check_files, check_settings
 from mlpkg.spec.listing import list_tree
-from mlpkg.spec.model import Smoke
+from mlpkg.spec.model import SmokeTable
 from mlpkg.spec.parse import parse_package, parse_workspace
 from mlpkg.spec.script import Calling, script_findings
 
@@ -32,7 +32,7 @@ script = "score.py"
 [environment]
 requirements = "requirements.txt"
 """
-SMOKE = Smoke(request="sample.json")  # no file may ask for it yet
+SMOKE = SmokeTable(request="sample.json")  # no file may ask for it yet
 FILES = {"score.py": SCRIPT, "requirements.txt": "", "sample.json": "{}", "model/weights": "1"}
 
 

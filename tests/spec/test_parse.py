@@ -17,7 +17,7 @@ from mlpkg.errors import Problem, SpecError
 from mlpkg.spec import fields
 from mlpkg.spec.fields import NOT_YET, RULES, fields_of
 from mlpkg.spec.lines import key_lines
-from mlpkg.spec.model import Model, PackageSpec, Smoke, WorkspaceSpec
+from mlpkg.spec.model import ModelTable, PackageSpec, SmokeTable, WorkspaceSpec
 from mlpkg.spec.parse import (
     LARGEST,
     MOST,
@@ -82,7 +82,7 @@ def test_all_that_is_not_supported_yet_is_in_the_corpus() -> None:
 def test_values_of_the_full_example() -> None:
     spec = package((SPECS / "valid" / "package-full.toml").read_text(encoding="utf-8"))
     assert spec.package.tags == ("latest",)
-    assert spec.models == (Model(name="diabetes", version=3, path="model/diabetes.joblib"),)
+    assert spec.models == (ModelTable(name="diabetes", version=3, path="model/diabetes.joblib"),)
     assert spec.entry is not None
     assert (spec.entry.script, spec.entry.source_directory) == ("score.py", "src")
     assert spec.environment.variables == {"OMP_NUM_THREADS": "1"}
@@ -99,8 +99,8 @@ def smoke_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("smoke_is_supported")
 def test_smoke() -> None:
-    assert package(LEAST + '[smoke]\nrequest = "./a.json"\n').smoke == Smoke(request="a.json")
-    assert package(LEAST + '[smoke]\nrequest = "a"\nexpect_status = 422\n').smoke == Smoke(
+    assert package(LEAST + '[smoke]\nrequest = "./a.json"\n').smoke == SmokeTable(request="a.json")
+    assert package(LEAST + '[smoke]\nrequest = "a"\nexpect_status = 422\n').smoke == SmokeTable(
         request="a", expect_status=422
     )
     path = "a relative path with `/`, without `..`, below the folder of this file"
