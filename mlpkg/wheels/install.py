@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -9,12 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlpkg.errors import DigestMismatch, LockError, MlpkgError
+from mlpkg.layer import unpacked_limit
 from mlpkg.lockfile import Wheel
-from mlpkg.wheels.installed import take_owners_files
+from mlpkg.wheels.installed import read_installed, take_owners_files
 from mlpkg.wheels.locked import requirements_text
 from mlpkg.wheels.sources import WheelSources
 from mlpkg.wheels.target import Target
 from mlpkg.wheels.uv import UvResult, run_uv
+
+FILES_LIMIT = 400_000
+"""Files of an environment. One with several frameworks for GPUs has about 60,000."""
+
+_SHOWN = 5
 
 
 def install_wheels(
@@ -30,7 +37,8 @@ def install_wheels(
     Only wheels with the locked digests are taken; nothing of them is run. The tree is material for
     `mlpkg.wheels.entries`: it may share files with uv's cache, so nobody may change it.
     Where wheels hold different files under one path, the last by name wins and `notify` is told.
-    Raises LockError, DigestMismatch, Unreachable, and MlpkgError when `tree` is already there.
+    Raises LockError (also for wheels that unpack to more than `unpacked_limit` allows), DigestMismatch,
+    Unreachable, and MlpkgError when `tree` is already there.
     """
     if tree.exists():
         raise MlpkgError(f"{tree}: is already there")
@@ -55,8 +63,38 @@ def _install(wheels: Sequence[Wheel], folder: Path, target: Target, sources: Whe
     made.mkdir(parents=True)
     if wheels:
         (folder / "requirements.txt").write_text(requirements_text(wheels), "utf-8")
-        raise_for_install(run_uv(_arguments(target), folder=folder, sources=sources), target)
+        limit = unpacked_limit(sum(wheel.size for wheel in wheels))
+        # uv writes wheels that it downloads, too, and a file of its own about each.
+        written = limit + sum(wheel.size for wheel in wheels)
+        raise_for_install(run_uv(_arguments(target), folder=folder, sources=sources, written=written), target)
+        _check_unpacked(made, limit)
+        _check_names(made, [wheel.name for wheel in wheels])
     return made
+
+
+def _check_names(tree: Path, wanted: Sequence[str]) -> None:
+    """Refuse distributions that were not asked for: a wheel's data may hold another's list of files."""
+    installed = read_installed(tree)
+    found = [item.name for item in installed.distributions] if installed else []
+    if sorted(found) != sorted(wanted):
+        odd = sorted({name for name in (*found, *wanted) if found.count(name) != wanted.count(name)})
+        raise LockError(
+            f"the wheels of {', '.join(wanted[:_SHOWN])} hold other packages than their names say: {', '.join(odd)}",
+            hint="a wheel is broken or hostile: remove the requirement that was added last",
+        )
+
+
+def _check_unpacked(tree: Path, limit: int) -> None:
+    """Refuse what came out of the wheels when it is too much; uv may have unpacked them long ago, too."""
+    size = count = 0
+    for folder, _folders, names in os.walk(tree):
+        count += len(names)
+        size += sum((Path(folder) / name).lstat().st_size for name in names)
+        if size > limit or count > FILES_LIMIT:
+            raise LockError(
+                f"the wheels unpack to more than {limit} bytes or {FILES_LIMIT} files",
+                hint="nothing of them was kept; remove the requirement that was added last",
+            )
 
 
 def _arguments(target: Target) -> list[str]:

@@ -14,6 +14,15 @@ from mlpkg.wheels.sources import WheelSources
 
 _SHOWN_LINES = 40
 
+WRITTEN_LIMIT = 64 << 30
+"""Bytes that one run of uv may write where the wheels' sizes are not known yet: choosing may unpack some."""
+
+MEMORY_LIMIT = 4 << 30
+"""Bytes of memory that one run of uv may hold. It reads index pages and METADATA whole; 300 MB are usual for much."""
+
+_LOOKED_EACH = 0.1
+"""Seconds between two looks at a running uv."""
+
 # What a user may have set for projects of their own, and what would change what we ask for.
 _DROPPED = frozenset(
     {
@@ -64,22 +73,64 @@ class UvResult:
             )
 
 
-def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources) -> UvResult:
-    """Run uv in `folder` (a private one: uv looks there for configuration). Raises UsageError.
+def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources, written: int = 0) -> UvResult:
+    """Run uv in `folder` (a private one: uv looks there for configuration).
 
-    The sources go by environment, so that credentials are in no process list.
+    The sources go by environment, so that credentials are in no process list. uv bounds neither what a wheel
+    unpacks to nor what it reads into memory: it is stopped beyond `written` bytes (`WRITTEN_LIMIT` where none
+    are given) or `MEMORY_LIMIT`. Raises LockError then, and UsageError without a uv.
     """
     environment = uv_environment(os.environ, sources)
-    completed = subprocess.run(
+    with subprocess.Popen(
         [uv_binary(), *arguments, *(sources.arguments() if arguments[0] == "pip" else [])],
         cwd=folder,
         env=_without_shims(environment) if arguments[0] == "python" else environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            output, errors = _ended(process, written or WRITTEN_LIMIT)
+        except BaseException:
+            process.kill()
+            raise
+    return UvResult(
+        process.returncode,
+        output.decode("utf-8", "replace"),
+        readable(errors.decode("utf-8", "replace"), folder),
     )
-    reason = readable(completed.stderr.decode("utf-8", "replace"), folder)
-    return UvResult(completed.returncode, completed.stdout.decode("utf-8", "replace"), reason)
+
+
+def _ended(process: subprocess.Popen[bytes], written: int) -> tuple[bytes, bytes]:
+    """What a process printed, once it ended. Raises LockError for one that takes too much."""
+    while True:
+        try:
+            return process.communicate(timeout=_LOOKED_EACH)
+        except subprocess.TimeoutExpired:
+            _check_taken(process.pid, written)
+
+
+def _check_taken(pid: int, written: int) -> None:
+    """Raise LockError for a process that wrote or holds too much (proc(5); other systems do not tell)."""
+    taken = (
+        (_counted(f"/proc/{pid}/io", "wchar:"), written, "write"),
+        (_counted(f"/proc/{pid}/status", "VmRSS:") * 1024, MEMORY_LIMIT, "hold in memory"),
+    )
+    for count, limit, does in taken:
+        if count > limit:
+            raise LockError(
+                f"a wheel or an index page makes uv {does} {count} bytes; it was stopped at {limit}",
+                hint="remove the requirement that was added last; `uv cache prune` frees what uv had unpacked",
+            )
+
+
+def _counted(path: str, name: str) -> int:
+    """A number of a file in /proc, 0 where it is not there (any more)."""
+    try:
+        words = Path(path).read_text("ascii", "replace").split()
+        return int(words[words.index(name) + 1])
+    except (OSError, ValueError):
+        return 0
 
 
 def uv_binary() -> str:
