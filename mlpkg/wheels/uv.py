@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpkg.errors import LockError, Unreachable, UsageError
-from mlpkg.wheels.sources import WheelSources
+from mlpkg.wheels.sources import WheelSources, addresses
 
 _SHOWN_LINES = 40
 
@@ -97,7 +97,7 @@ def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources, wri
     return UvResult(
         process.returncode,
         output.decode("utf-8", "replace"),
-        readable(errors.decode("utf-8", "replace"), folder),
+        readable(errors.decode("utf-8", "replace"), folder, addresses(sources)),
     )
 
 
@@ -163,9 +163,13 @@ def _without_shims(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "PATH": os.pathsep.join(item for item in folders if Path(item).name != "shims")}
 
 
-def readable(text: str, folder: Path) -> str:
-    """Uv's explanation for people: without addresses, our scratch files, warnings and excess."""
-    text = _ADDRESS.sub(_last_part, text).replace(f"{folder}/", "")
+def readable(text: str, folder: Path, known: Sequence[str] = ()) -> str:
+    """Uv's explanation for people: without addresses, our scratch files, warnings and excess.
+
+    Of the `known` addresses not even the last part is shown: it is a token on some indexes.
+    """
+    tops = frozenset(_path(item) for item in known if "://" in item)
+    text = _ADDRESS.sub(lambda found: _last_part(found[0], tops), text).replace(f"{folder}/", "")
     lines = [line.rstrip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("warning:", "Using CPython"))]
     if len(lines) > _SHOWN_LINES:
@@ -174,7 +178,14 @@ def readable(text: str, folder: Path) -> str:
     return "\n".join(f"  {line.removeprefix('error: ')}" for line in lines)
 
 
-def _last_part(found: re.Match[str]) -> str:
+def _last_part(address: str, tops: frozenset[str]) -> str:
     """What is left of an address: its last part, which says which package it was about."""
-    path = found[0].split("://", 1)[1].split("?")[0].split("#")[0].rstrip("/.,:")
-    return f"<index>/{path.rsplit('/', 1)[1]}" if "/" in path else "<index>"
+    path = _path(address)
+    return f"<index>/{path.rsplit('/', 1)[1]}" if "/" in path and path not in tops else "<index>"
+
+
+def _path(address: str) -> str:
+    """Host and path of an address, without user and password."""
+    rest = address.split("://", 1)[1].split("?", maxsplit=1)[0].split("#", maxsplit=1)[0].rstrip("/.,:")
+    host, slash, path = rest.partition("/")
+    return f"{host.rpartition('@')[2]}{slash}{path}"
