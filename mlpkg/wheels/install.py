@@ -21,6 +21,9 @@ from mlpkg.wheels.uv import UvResult, run_uv
 FILES_LIMIT = 400_000
 """Files of an environment. One with several frameworks for GPUs has about 60,000."""
 
+DEPTH_LIMIT = 100
+"""Folders in one another."""
+
 _SHOWN = 5
 
 
@@ -66,10 +69,43 @@ def _install(wheels: Sequence[Wheel], folder: Path, target: Target, sources: Whe
         limit = unpacked_limit(sum(wheel.size for wheel in wheels))
         # uv writes wheels that it downloads, too, and a file of its own about each.
         written = limit + sum(wheel.size for wheel in wheels)
-        raise_for_install(run_uv(_arguments(target), folder=folder, sources=sources, written=written), target)
-        _check_unpacked(made, limit)
+        try:
+            raise_for_install(
+                run_uv(_arguments(target), folder=folder, sources=sources, written=written), target
+            )
+        finally:
+            size, count, deep = _measured(made)
+        if size > limit or count > FILES_LIMIT or deep:
+            # uv may have unpacked them long ago, when nobody counted.
+            raise LockError(
+                f"the wheels unpack to more than {limit} bytes, {FILES_LIMIT} files or {DEPTH_LIMIT} folders in one another",
+                hint="nothing of them was kept; remove the requirement that was added last",
+            )
         _check_names(made, [wheel.name for wheel in wheels])
     return made
+
+
+def _measured(tree: Path) -> tuple[int, int, bool]:
+    """The bytes and the number of files below a folder, and whether folders were too deep.
+
+    Those lie beside the others then: who removes the tree calls itself for each folder in another, and Python
+    has an end to that.
+    """
+    size = count = deep = 0
+    waiting = [(tree, 0)]
+    while waiting:
+        folder, depth = waiting.pop()
+        if depth > DEPTH_LIMIT:
+            deep += 1
+            folder, depth = folder.rename(tree / f".deep-{deep}"), 1
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), depth + 1))
+                else:
+                    count += 1
+                    size += entry.stat(follow_symlinks=False).st_size
+    return size, count, bool(deep)
 
 
 def _check_names(tree: Path, wanted: Sequence[str]) -> None:

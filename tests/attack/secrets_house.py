@@ -167,10 +167,10 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the registry does not start")
 
 
-def fetched(port: int, path: str, password: str) -> tuple[int, bytes]:
-    """What the registry answers the user robot."""
+def fetched(port: int, path: str, password: str, user: str = "robot") -> tuple[int, bytes]:
+    """What the registry answers a user."""
     asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-    asked.add_header("Authorization", basic("robot", password))
+    asked.add_header("Authorization", basic(user, password))
     asked.add_header("Accept", "application/vnd.oci.image.manifest.v1+json")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

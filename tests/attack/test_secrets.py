@@ -21,10 +21,12 @@ from pysequoia import Tsk
 
 from mlpkg.debian import base_packages, choose_mirrors, load_index
 from mlpkg.errors import MlpkgError
-from mlpkg.spec.model import Debian
+from mlpkg.registry import bundled
+from mlpkg.spec.model import Debian, Registry
 from tests.debian.archive import Item, SignedArchive, Source
 from tests.debian.conftest import Served, archive, key, served
 from tests.ports import free_port
+from tests.registry.source import BinarySource
 from tests.wheels.wheelhouse import FOREIGN_SETTINGS, make_wheel
 
 from .secrets_house import (
@@ -338,6 +340,42 @@ def test_a_secret_in_a_line_that_is_refused_is_not_shown(place: Place, line: str
     index = with_password(place.guard.index_password)
     place.requirements(line.format(index=index, rest=index.removeprefix("http://")))
     place.run("mlpkg", "lock", code=None)
+    assert place.shown() == []
+
+
+def test_the_bundled_registrys_password_is_in_one_private_file(
+    place: Place, registry_program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "DOCKER_HOST": f"unix://{place.folder}/no.sock",
+        "MLPKG_STATE_HOME": str(place.folder / "state"),
+    }.items():
+        monkeypatch.setenv(name, value)
+        place.environment[name] = value
+    settings = Registry(port=free_port())
+    text = (place.workspace / "mlpkg.toml").read_text()
+    (place.workspace / "mlpkg.toml").write_text(
+        text.replace(f'address = "127.0.0.1:{place.port}"', f"port = {settings.port}")
+    )
+    endpoint = bundled.up(settings, BinarySource(registry_program), notify=lambda _: None)
+    try:
+        login = endpoint.credentials
+        assert login
+        place.run("mlpkg", "push")
+        place.run("mlpkg", "registry", "status", code=None)
+        assert fetched(settings.port, "/v2/a/manifests/1", login.password, login.username)[0] == 200
+        secrets_file = place.folder / "state" / "registry" / str(settings.port) / "secrets.json"
+        held = {"password": spellings(login.password, login.username)}
+        assert found_in(secrets_file.read_bytes(), held)
+        assert secrets_file.stat().st_mode & 0o777 == 0o600
+        assert search(place.folder, held) == [f"{secrets_file}: password"]
+        for said in place.said:
+            assert found_in(said, held) == []
+        bundled.down(settings)
+        place.run("mlpkg", "push", code=None)
+        assert found_in(place.said[-1], held) == []
+    finally:
+        bundled.down(settings)
     assert place.shown() == []
 
 
