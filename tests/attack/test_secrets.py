@@ -352,10 +352,11 @@ def test_the_bundled_registrys_password_is_in_one_private_file(
     }.items():
         monkeypatch.setenv(name, value)
         place.environment[name] = value
-    settings = Registry(port=free_port())
+    port = free_port()
+    settings = Registry(port=port)
     text = (place.workspace / "mlpkg.toml").read_text()
     (place.workspace / "mlpkg.toml").write_text(
-        text.replace(f'address = "127.0.0.1:{place.port}"', f"port = {settings.port}")
+        text.replace(f'address = "127.0.0.1:{place.port}"', f"port = {port}")
     )
     endpoint = bundled.up(settings, BinarySource(registry_program), notify=lambda _: None)
     try:
@@ -363,8 +364,8 @@ def test_the_bundled_registrys_password_is_in_one_private_file(
         assert login
         place.run("mlpkg", "push")
         place.run("mlpkg", "registry", "status", code=None)
-        assert fetched(settings.port, "/v2/a/manifests/1", login.password, login.username)[0] == 200
-        secrets_file = place.folder / "state" / "registry" / str(settings.port) / "secrets.json"
+        assert fetched(port, "/v2/a/manifests/1", login.password, login.username)[0] == 200
+        secrets_file = place.folder / "state" / "registry" / str(port) / "secrets.json"
         held = {"password": spellings(login.password, login.username)}
         assert found_in(secrets_file.read_bytes(), held)
         assert secrets_file.stat().st_mode & 0o777 == 0o600
