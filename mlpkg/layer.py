@@ -30,6 +30,14 @@ BLOCK = 512
 CHUNK = 1 << 20
 
 
+def unpacked_limit(packed: int) -> int:
+    """The most bytes that packages of `packed` bytes may unpack to: 2 GiB, and 32 times their own size.
+
+    Packages of real use unpack to 2 to 10 times their size; a zip archive can reach 1,000, xz 7,000.
+    """
+    return (2 << 30) + 32 * packed
+
+
 class Content(Protocol):
     """The bytes of one file, and their number."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,8 +63,8 @@ class Archive:
 
     suite: str
     text: bytes | bytearray = field(repr=False)
-    places: Mapping[str, tuple[int, ...]] = field(repr=False)
-    provided: Mapping[str, tuple[str, ...]] = field(repr=False)
+    places: Mapping[str, Sequence[int]] = field(repr=False)
+    provided: Mapping[str, Sequence[str]] = field(repr=False)
 
     def packages(self, name: str) -> Iterator[IndexedPackage]:
         """All versions of that name. Raises LockError for a stanza that makes no sense."""
@@ -128,19 +128,19 @@ def provides(package: IndexedPackage, relation: Relation) -> bool:
 def archive_from_text(suite: str, packages: bytes | bytearray) -> Archive:
     """An index from the text of a Packages file. A leading newline spares a copy of the text."""
     text = packages if packages.startswith(b"\n") else b"\n" + packages
-    places: dict[str, tuple[int, ...]] = {}
+    places: dict[str, list[int]] = {}
     starts: list[int] = []
     names: list[str] = []
     for match in _NAME.finditer(text):
         name = match[1].decode()
         starts.append(match.start() + 1)
         names.append(name)
-        places[name] = (*places.get(name, ()), match.start() + 1)
-    provided: dict[str, tuple[str, ...]] = {}
+        places.setdefault(name, []).append(match.start() + 1)
+    provided: dict[str, list[str]] = {}
     for match in _PROVIDES.finditer(text):
         provider = names[bisect.bisect(starts, match.start()) - 1]
         for virtual in _PROVIDED.findall(match[1]):
-            provided[virtual.decode()] = (*provided.get(virtual.decode(), ()), provider)
+            provided.setdefault(virtual.decode(), []).append(provider)
     return Archive(suite, text, places, provided)
 
 

@@ -81,7 +81,7 @@ def choose_mirrors(
     security_source = next((source for source in sources if _is_security(source.suite)), None)
     if settings.mirror:
         main, signed_by = settings.mirror, ""
-        security = settings.security_mirror or f"{settings.mirror.rstrip('/')}-security"
+        security = settings.security_mirror or _beside(settings.mirror)
     elif main_source:
         main, signed_by = main_source.uri, main_source.signed_by
         security = settings.security_mirror or (security_source.uri if security_source else "")
@@ -114,6 +114,12 @@ def _debian_sources(sources: Iterable[AptSource]) -> list[AptSource]:
         and re.split(r"[-/]", source.suite)[0] in _RELEASES
         and source.uri.partition(":")[0] in (*_SCHEMES, "copy")
     ]
+
+
+def _beside(mirror: str) -> str:
+    """Where a mirror's security archive usually lies; empty for a mirror at its host's root: that would be another host."""
+    path = mirror.partition("://")[2].partition("/")[2].strip("/")
+    return f"{mirror.rstrip('/')}-security" if path else ""
 
 
 def _is_security(suite: str) -> bool:

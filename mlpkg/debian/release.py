@@ -17,6 +17,12 @@ from mlpkg.errors import LockError
 if TYPE_CHECKING:
     from pysequoia import Cert
 
+SIGNATURE_LIMIT = 64 << 10
+"""Most bytes of signatures (trixie's have 4 kB)."""
+
+_FRAME = b"-----BEGIN PGP SIGNED MESSAGE-----"
+_SIGNATURE = b"\n-----BEGIN PGP SIGNATURE-----"
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -57,9 +63,22 @@ def verified_release(signed: bytes, mirrors: Mirrors, *, suite: str, address: st
     return Release(suite, fields.get("Acquire-By-Hash") == "yes", files)
 
 
+def _check_frame(signed: bytes, address: str) -> None:
+    """Let nothing near the OpenPGP library but a cleartext signature (RFC 9580 §7), as apt does.
+
+    Other messages may be compressed, 1,000 to one and as often as one likes, and nobody has signed them yet.
+    """
+    frame, block, signature = signed.partition(_SIGNATURE)
+    if not block or not frame.startswith(_FRAME) or len(signature) > SIGNATURE_LIMIT:
+        raise LockError(
+            f"{address}: not signed by anybody: it is no cleartext signature", hint="use another mirror"
+        )
+
+
 def _signed_text(signed: bytes, mirrors: Mirrors, address: str) -> str:
     import pysequoia  # noqa: PLC0415
 
+    _check_frame(signed, address)
     certificates = [
         certificate
         for keyring in mirrors.keyrings
@@ -67,7 +86,7 @@ def _signed_text(signed: bytes, mirrors: Mirrors, address: str) -> str:
     ]
     try:
         checked = pysequoia.verify(bytes=signed, store=lambda _ids: certificates)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         # Later lines hold a stack trace of the library.
         reason = str(error).partition("\n")[0]
         names = ", ".join(keyring.name for keyring in mirrors.keyrings)

@@ -41,6 +41,9 @@ _PYTHON_LINE = re.compile(
     rb"|#!/bin/sh\r?\n'''exec' [^\n]*\r?\n' '''\r?\n",
 )
 
+_FIRST_LINES = 1 << 16
+_SCRIPT_LIMIT = 16 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
@@ -137,8 +140,12 @@ def _script(path: Path, name: str, scripts: Mapping[str, bytes]) -> Bytes | None
     if name in scripts:
         return Bytes(scripts[name])
     with path.open("rb") as file:
-        if file.read(2) != b"#!":
+        if not _PYTHON_LINE.match(file.read(_FIRST_LINES)):
             return None
+    if path.stat().st_size > _SCRIPT_LIMIT:
+        raise LockError(
+            f"bin/{name}: a script of more than {_SCRIPT_LIMIT} bytes", hint="choose another version"
+        )
     data = path.read_bytes()
     found = _PYTHON_LINE.match(data)
     return Bytes(f"#!{INTERPRETER}\n".encode() + data[found.end() :]) if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,8 @@ from mlpkg.errors import LockError
 
 _RECORD_COLUMNS = 3
 _SHOWN_PATHS = 3
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_BROKEN = "the wheel is broken: choose another version of it"
 
 # Written by installers about the installation, not part of the wheel.
 _NOTES = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
@@ -113,7 +116,7 @@ def take_owners_files(tree: Path, install_alone: Callable[[str], Path]) -> list[
             except OSError as error:
                 raise LockError(
                     f"{owner} names {claim.path} among its files, but does not contain it",
-                    hint="the wheel is broken: choose another version of it",
+                    hint=_BROKEN,
                 ) from error
     return _notices([claim for claim in shared if not claim.same], f"{installed.below}/")
 
@@ -148,11 +151,16 @@ def _name(info: Path) -> str:
 def _rows(base: tuple[str, ...], info: Path) -> tuple[Row, ...]:
     try:
         text = (info / "RECORD").read_text("utf-8")
+    except UnicodeError as error:
+        raise LockError(f"{info.name}: its RECORD is no text in UTF-8", hint=_BROKEN) from error
     except OSError as error:
         raise LockError(
             f"{info.name}: has no list of its files (RECORD)", hint="install the wheels again"
         ) from error
-    lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    except csv.Error as error:
+        raise LockError(f"{info.name}: its RECORD cannot be read: {error}", hint=_BROKEN) from error
     if any(len(line) != _RECORD_COLUMNS for line in lines):
         raise LockError(f"{info.name}: its RECORD is torn", hint="install the wheels again")
     found = (Row(_joined(base, path, info.name), digest, size) for path, digest, size in lines)
@@ -166,8 +174,11 @@ def _joined(base: tuple[str, ...], path: str, owner: str) -> str:
     for part in path.split("/"):
         if part == ".." and parts:
             parts.pop()
-        elif part in ("", ".", "..") or "\0" in part or "\\" in part:
-            raise LockError(f"{owner}: its RECORD names {path!r}, which leaves the environment")
+        elif part in ("", ".", "..") or _CONTROL.search(part):
+            raise LockError(
+                f"{owner}: its RECORD names {path!r}, which leaves the environment or is no usual name",
+                hint=_BROKEN,
+            )
         else:
             parts.append(part)
     return "/".join(parts)

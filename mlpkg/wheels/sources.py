@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from mlpkg.errors import LockError
@@ -151,24 +152,31 @@ def _ca_file(
 def _uv_has_own(variables: Mapping[str, str]) -> bool:
     if any(variables.get(key) for key in _UV_INDEX_KEYS):
         return True
+    return any(_names_index(path) for path in _uv_files(variables))
+
+
+def _uv_files(variables: Mapping[str, str]) -> list[Path]:
     home = Path(variables.get("XDG_CONFIG_HOME") or Path(variables.get("HOME", "~")).expanduser() / ".config")
     own = variables.get("UV_CONFIG_FILE")
-    paths = (
+    return (
         [Path(own)]
         if own
         else [home / "uv" / "uv.toml", Path("/etc/uv/uv.toml"), Path("/etc/xdg/uv/uv.toml")]
     )
-    return any(_names_index(path) for path in paths)
 
 
-def _names_index(path: Path) -> bool:
+def _uv_settings(path: Path) -> dict[str, Any]:
     import tomli  # noqa: PLC0415
 
     try:
-        value = tomli.loads(path.read_text("utf-8"))
+        return tomli.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         # uv itself will say what is wrong with its file.
-        return False
+        return {}
+
+
+def _names_index(path: Path) -> bool:
+    value = _uv_settings(path)
     return any(key in table for table in (value, value.get("pip", {})) for key in _UV_FILE_KEYS)
 
 
@@ -210,13 +218,35 @@ def _pip_files(variables: Mapping[str, str]) -> list[Path]:
 def credentials_for(url: str, sources: WheelSources) -> tuple[str, str] | None:
     """The name and password that a known source's address carries for the same scheme, host and port."""
     wanted = urlsplit(url)
-    own = " ".join(os.environ.get(key, "") for key in _UV_INDEX_KEYS).replace(",", " ").split()
-    for item in (sources.index or "", *sources.extra_indexes, *sources.find_links, *own):
-        # uv also takes indexes as name=address.
-        parts = urlsplit(re.sub(r"\A[\w.-]+=", "", item))
+    for item in addresses(sources):
+        parts = urlsplit(item)
         if parts.username and _place(parts) == _place(wanted):
             return unquote(parts.username), unquote(parts.password or "")
     return None
+
+
+def addresses(sources: WheelSources) -> list[str]:
+    """The addresses that uv is told of: ours, and those of its own variables and files. They may hold secrets."""
+    told = " ".join(os.environ.get(key, "") for key in _UV_INDEX_KEYS).replace(",", " ").split()
+    filed = [item for path in _uv_files(os.environ) for item in _file_addresses(path)]
+    # uv also takes indexes as name=address.
+    own = [re.sub(r"\A[\w.-]+=", "", item) for item in told]
+    return [
+        item for item in (sources.index, *sources.extra_indexes, *sources.find_links, *own, *filed) if item
+    ]
+
+
+def _file_addresses(path: Path) -> list[str]:
+    """What a uv.toml names as indexes and pages of wheels (uv, "Settings")."""
+    value = _uv_settings(path)
+    pip = value.get("pip", {})
+    found: list[object] = []
+    for table in (value, pip if isinstance(pip, dict) else {}):
+        for key in _UV_FILE_KEYS:
+            item = table.get(key)
+            found += item if isinstance(item, list) else [item]
+    urls = [item.get("url") if isinstance(item, dict) else item for item in found]
+    return [item for item in urls if isinstance(item, str)]
 
 
 def _place(parts: SplitResult) -> tuple[str, str | None, int | None]:

@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpkg.errors import LockError, Unreachable, UsageError
-from mlpkg.wheels.sources import WheelSources
+from mlpkg.wheels.sources import WheelSources, addresses
 
 _SHOWN_LINES = 40
+
+WRITTEN_LIMIT = 64 << 30
+"""Bytes that one run of uv may write where the wheels' sizes are not known yet: choosing may unpack some."""
+
+MEMORY_LIMIT = 4 << 30
+"""Bytes of memory that one run of uv may hold. It reads index pages and METADATA whole; 300 MB are usual for much."""
+
+_LOOKED_EACH = 0.1
+"""Seconds between two looks at a running uv."""
 
 # What a user may have set for projects of their own, and what would change what we ask for.
 _DROPPED = frozenset(
@@ -64,22 +73,64 @@ class UvResult:
             )
 
 
-def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources) -> UvResult:
-    """Run uv in `folder` (a private one: uv looks there for configuration). Raises UsageError.
+def run_uv(arguments: Sequence[str], *, folder: Path, sources: WheelSources, written: int = 0) -> UvResult:
+    """Run uv in `folder` (a private one: uv looks there for configuration).
 
-    The sources go by environment, so that credentials are in no process list.
+    The sources go by environment, so that credentials are in no process list. uv bounds neither what a wheel
+    unpacks to nor what it reads into memory: it is stopped beyond `written` bytes (`WRITTEN_LIMIT` where none
+    are given) or `MEMORY_LIMIT`. Raises LockError then, and UsageError without a uv.
     """
     environment = uv_environment(os.environ, sources)
-    completed = subprocess.run(
+    with subprocess.Popen(
         [uv_binary(), *arguments, *(sources.arguments() if arguments[0] == "pip" else [])],
         cwd=folder,
         env=_without_shims(environment) if arguments[0] == "python" else environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            output, errors = _ended(process, written or WRITTEN_LIMIT)
+        except BaseException:
+            process.kill()
+            raise
+    return UvResult(
+        process.returncode,
+        output.decode("utf-8", "replace"),
+        readable(errors.decode("utf-8", "replace"), folder, addresses(sources)),
     )
-    reason = readable(completed.stderr.decode("utf-8", "replace"), folder)
-    return UvResult(completed.returncode, completed.stdout.decode("utf-8", "replace"), reason)
+
+
+def _ended(process: subprocess.Popen[bytes], written: int) -> tuple[bytes, bytes]:
+    """What a process printed, once it ended. Raises LockError for one that takes too much."""
+    while True:
+        try:
+            return process.communicate(timeout=_LOOKED_EACH)
+        except subprocess.TimeoutExpired:
+            _check_taken(process.pid, written)
+
+
+def _check_taken(pid: int, written: int) -> None:
+    """Raise LockError for a process that wrote or holds too much (proc(5); other systems do not tell)."""
+    taken = (
+        (_counted(f"/proc/{pid}/io", "wchar:"), written, "write"),
+        (_counted(f"/proc/{pid}/status", "VmRSS:") * 1024, MEMORY_LIMIT, "hold in memory"),
+    )
+    for count, limit, does in taken:
+        if count > limit:
+            raise LockError(
+                f"a wheel or an index page makes uv {does} {count} bytes; it was stopped at {limit}",
+                hint="remove the requirement that was added last; `uv cache prune` frees what uv had unpacked",
+            )
+
+
+def _counted(path: str, name: str) -> int:
+    """A number of a file in /proc, 0 where it is not there (any more)."""
+    try:
+        words = Path(path).read_text("ascii", "replace").split()
+        return int(words[words.index(name) + 1])
+    except (OSError, ValueError):
+        return 0
 
 
 def uv_binary() -> str:
@@ -112,9 +163,13 @@ def _without_shims(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "PATH": os.pathsep.join(item for item in folders if Path(item).name != "shims")}
 
 
-def readable(text: str, folder: Path) -> str:
-    """Uv's explanation for people: without addresses, our scratch files, warnings and excess."""
-    text = _ADDRESS.sub(_last_part, text).replace(f"{folder}/", "")
+def readable(text: str, folder: Path, known: Sequence[str] = ()) -> str:
+    """Uv's explanation for people: without addresses, our scratch files, warnings and excess.
+
+    Of the `known` addresses not even the last part is shown: it is a token on some indexes.
+    """
+    tops = frozenset(_path(item) for item in known if "://" in item)
+    text = _ADDRESS.sub(lambda found: _last_part(found[0], tops), text).replace(f"{folder}/", "")
     lines = [line.rstrip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("warning:", "Using CPython"))]
     if len(lines) > _SHOWN_LINES:
@@ -123,7 +178,14 @@ def readable(text: str, folder: Path) -> str:
     return "\n".join(f"  {line.removeprefix('error: ')}" for line in lines)
 
 
-def _last_part(found: re.Match[str]) -> str:
+def _last_part(address: str, tops: frozenset[str]) -> str:
     """What is left of an address: its last part, which says which package it was about."""
-    path = found[0].split("://", 1)[1].split("?")[0].split("#")[0].rstrip("/.,:")
-    return f"<index>/{path.rsplit('/', 1)[1]}" if "/" in path else "<index>"
+    path = _path(address)
+    return f"<index>/{path.rsplit('/', 1)[1]}" if "/" in path and path not in tops else "<index>"
+
+
+def _path(address: str) -> str:
+    """Host and path of an address, without user and password."""
+    rest = address.split("://", 1)[1].split("?", maxsplit=1)[0].split("#", maxsplit=1)[0].rstrip("/.,:")
+    host, slash, path = rest.partition("/")
+    return f"{host.rpartition('@')[2]}{slash}{path}"

@@ -108,8 +108,12 @@ def test_an_unsigned_release_file_is_refused(served: Served, tmp_path: Path, tex
 def test_text_outside_the_signature_counts_for_nothing(served: Served, tmp_path: Path) -> None:
     served.archive.publish("trixie", [HELLO], head={"Codename": "sid", "Suite": "unstable"})
     path = release_path(served)
-    path.write_bytes(b"Codename: trixie\n\n" + path.read_bytes() + b"\nCodename: trixie\n")
+    signed = path.read_bytes()
+    path.write_bytes(signed + b"\nCodename: trixie\n")
     with pytest.raises(LockError, match="is about sid, not about trixie"):
+        load_index(served.mirrors(), "trixie", "amd64", tmp_path / "cache")
+    path.write_bytes(b"Codename: trixie\n\n" + signed)
+    with pytest.raises(LockError, match="InRelease: not signed by"):
         load_index(served.mirrors(), "trixie", "amd64", tmp_path / "cache")
 
 

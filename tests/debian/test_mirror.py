@@ -128,6 +128,13 @@ def test_settings_win_and_the_security_archive_lies_beside_the_mirror(tmp_path: 
     assert mirrors.keyrings[0].data == b"mine"
 
 
+@pytest.mark.parametrize("address", ["http://mirror.example", "http://mirror.example:8080/"])
+def test_no_other_host_is_guessed_from_a_mirror_at_its_hosts_root(address: str, tmp_path: Path) -> None:
+    root = machine(tmp_path, trusted_dot_gpg_dot_d__a_dot_asc="key")
+    mirrors = choose_mirrors(DebianTable(mirror=address), root=root, environ={})
+    assert (mirrors.main, mirrors.security) == (address.rstrip("/"), None)
+
+
 def test_a_snapshot_is_put_into_the_addresses(tmp_path: Path) -> None:
     root = machine(tmp_path, trusted_dot_gpg_dot_d__a_dot_asc="key")
     settings = DebianTable(
