@@ -56,7 +56,7 @@ FILES = (
 )  # fmt: skip
 """Files in the folder of code that must not ship (the safe list of mlpkg.spec)."""
 
-FOLDERS = ("code",)
+FOLDERS = ("code", "model")
 """Folders of the package that such files lie in."""
 
 PROXIED = "http://index.test/simple/"
