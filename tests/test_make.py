@@ -62,6 +62,7 @@ def test_uv_takes_packages_from_where_pip_is_told_to(tmp_path: Path, locked: tup
     assert has_alpha(tmp_path)
 
 
+@pytest.mark.long
 def test_pip_tries_where_uv_fails(tmp_path: Path, locked: tuple[Path, str]) -> None:
     """Told of an index of its own that does not answer, uv gives up; pip has its folder."""
     environ = {"PIP_FIND_LINKS": str(locked[0]), "PIP_NO_INDEX": "1", "UV_HTTP_RETRIES": "0"}

@@ -173,6 +173,7 @@ except LockError as error:
 
 
 @pytest.mark.parametrize("shape", ["message", "armoured", "in the signature"])
+@pytest.mark.long
 def test_a_release_file_that_is_a_bomb(served: Served, tmp_path: Path, shape: str) -> None:
     """Whoever stands between can send it: it must not be unpacked before its signature was checked."""
     data = message(600 << 20)

@@ -38,7 +38,7 @@ def attack(ground: Ground, kills: int) -> None:
 
 
 def test_a_few_kills(attacked: Ground) -> None:
-    attack(attacked, 4)
+    attack(attacked, 3)
 
 
 @pytest.mark.long

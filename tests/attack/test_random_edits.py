@@ -41,7 +41,7 @@ def attack(ground: Ground, steps: int) -> None:
 
 
 def test_a_few_random_edits(attacked: Ground) -> None:
-    attack(attacked, 12)
+    attack(attacked, 8)
 
 
 @pytest.mark.long

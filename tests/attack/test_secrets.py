@@ -267,6 +267,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("broken", ["", "index"])
+@pytest.mark.long
 def test_no_way_to_log_in_to_an_index_shows(place: Place, way: str, broken: str) -> None:
     password = place.guard.index_password
     index = with_password(password)
@@ -293,6 +294,7 @@ def test_no_way_to_log_in_to_an_index_shows(place: Place, way: str, broken: str)
 
 @pytest.mark.parametrize("broken", ["", "index", "down", "moved"])
 @pytest.mark.parametrize("shape", ["http://index.test/{token}/simple/", "http://index.test/simple/{token}"])
+@pytest.mark.long
 def test_a_token_in_the_path_of_an_index_does_not_show(place: Place, shape: str, broken: str) -> None:
     """uv keeps it in its own cache, which is the user's."""
     place.requirements(f"--index-url {shape.format(token=quote(place.guard.index_password, safe=''))}")

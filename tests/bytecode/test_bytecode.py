@@ -185,6 +185,7 @@ for entry in layer_bytecode(found, [Path(layer)], cache=Path(cache)):
 
 @linux
 @pytest.mark.mirror
+@pytest.mark.long
 def test_the_library_is_the_same_wherever_it_is_compiled(base: Base, tmp_path: Path) -> None:
     """Again with one process instead of several, another folder, and a user's settings that could matter."""
     here = layer_bytecode(base.found, [base.layer], cache=base.cache)

@@ -118,6 +118,7 @@ def test_a_mirror_that_does_not_answer_is_exit_4(house: House, tmp_path: Path) -
     assert "127.0.0.1:9" in run.err
 
 
+@pytest.mark.long
 def test_a_registry_port_that_is_taken(house: House, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -147,7 +147,7 @@ def test_nothing_secret_and_nothing_of_this_machine_is_in_the_image(pushed: Work
     for secret in (password, str(pushed.folder), str(Path.home()), str(pushed.house.cache)):
         assert secret not in text
     for layer in record["layers"]:
-        blob = pushed.house.cache / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
+        blob = pushed.house.cache / "blobs" / "sha256" / layer["descriptor"]["digest"].removeprefix("sha256:")
         if blob.exists():
             data = blob.read_bytes()
             assert os.fsencode(pushed.house.cache) not in data

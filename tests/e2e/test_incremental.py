@@ -167,6 +167,7 @@ def test_two_workers_give_the_same_image(house: House, pushed: Workspace, tmp_pa
     assert two.doit("-n", "2").done == []
 
 
+@pytest.mark.long
 def test_a_killed_run_is_taken_up_where_it_stopped(house: House, pushed: Workspace, tmp_path: Path) -> None:
     killed = house.workspace(tmp_path / "killed")
     process = killed.start("doit", start_new_session=True)
@@ -210,6 +211,7 @@ def test_what_doit_users_type(workspace: Workspace) -> None:
     assert workspace.doit("build").done == ["build:diabetes"]
 
 
+@pytest.mark.long
 def test_a_wiped_registry_is_filled_again(pushed: Workspace, tmp_path: Path) -> None:
     house = House(pushed.house.cache, tmp_path / "state", free_port())
     workspace = house.workspace(tmp_path / "workspace")
@@ -254,6 +256,7 @@ def test_an_interrupted_run_is_taken_up(
     assert leftovers == []
 
 
+@pytest.mark.long
 def test_a_lock_moves_when_it_is_asked_to(workspace: Workspace) -> None:
     requirements = workspace.package / "requirements.txt"
     requirements.write_text("joblib==1.5.1\nnumpy==2.3.5\nscikit-learn==1.7.2\n")

@@ -73,6 +73,7 @@ def test_run_score_logs_stop(mine: Workspace) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_a_taken_port_is_refused_before_any_work(mine: Workspace) -> None:
     port, started = run(mine)
     digest = mine.digest()
@@ -101,6 +102,7 @@ def test_a_taken_port_is_refused_before_any_work(mine: Workspace) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_a_broken_neighbour_keeps_nothing_from_working(mine: Workspace) -> None:
     run(mine)
     broken = mine.folder / "examples" / "broken"
@@ -120,6 +122,7 @@ def test_a_broken_neighbour_keeps_nothing_from_working(mine: Workspace) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_two_workspaces_run_the_same_package(mine: Workspace, house: House, tmp_path: Path) -> None:
     _, first = run(mine)
     copy = Workspace(tmp_path / "copy", house)
@@ -138,6 +141,7 @@ def test_two_workspaces_run_the_same_package(mine: Workspace, house: House, tmp_
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_a_service_that_was_not_written_down_is_found(mine: Workspace) -> None:
     _, started = run(mine)
     record(mine).unlink()
@@ -166,6 +170,7 @@ def test_containers_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_a_registry_that_was_removed_by_hand_is_pushed_to_again(house: House, tmp_path: Path) -> None:
     own = replace(house, state=tmp_path / "state", port=free_port())
     place = own.workspace(tmp_path / "workspace")
@@ -249,6 +254,7 @@ def answers(port: int, seconds: float = 60) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_serve_in_the_foreground_leaves_the_workspace_free(mine: Workspace) -> None:
     port = free_port()
     server = mine.start("mlpkg", "serve", "diabetes", "--port", str(port), "--quiet")
@@ -263,6 +269,7 @@ def test_serve_in_the_foreground_leaves_the_workspace_free(mine: Workspace) -> N
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_without_an_engine_all_but_the_container_works(
     house: House, pushed: Workspace, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@pytest.mark.long
 def test_a_spec_that_changes_during_the_run_is_not_planned(
     house: House, pushed: Workspace, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_spec_that_changes_during_the_run_is_not_planned(
     assert "org.mlpkg.model.renamed" in workspace.record("image.json")["config"]
 
 
+@pytest.mark.long
 def test_requirements_that_change_while_they_are_locked_are_not_locked(
     house: House, pushed: Workspace, tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_lock_in_conflict_is_never_replaced(workspace: Workspace) -> None:
     assert path.read_text().startswith("{")
 
 
+@pytest.mark.long
 def test_a_debian_package_that_is_no_longer_asked_for_goes(workspace: Workspace) -> None:
     spec = workspace.package / "package.toml"
     edit(spec, '"requirements.txt"', '"requirements.txt"\ndebian = ["libgomp1", "jq"]')
@@ -116,6 +119,7 @@ def test_a_debian_package_that_is_no_longer_asked_for_goes(workspace: Workspace)
 
 
 @pytest.mark.parametrize("target", ["examples/diabetes/model/deep/diabetes.joblib", "ABSOLUTE"])
+@pytest.mark.long
 def test_makers_come_first_however_their_target_is_spelled(workspace: Workspace, target: str) -> None:
     """A model folder that is not there yet, and a target given as an absolute path."""
     shutil.rmtree(workspace.package / "model")
@@ -150,6 +154,7 @@ def test_a_doit_config_of_ones_own_is_ones_own(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("command", ["doit", "mlpkg"])
+@pytest.mark.long
 def test_a_killed_worker_ends_the_run(house: House, pushed: Workspace, tmp_path: Path, command: str) -> None:
     workspace = house.workspace(tmp_path / "w")
     arguments = ["-n", "2"] if command == "doit" else ["push", "-n", "2"]

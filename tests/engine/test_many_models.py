@@ -33,6 +33,7 @@ def name() -> Iterator[str]:
     engine.remove_image(name)
 
 
+@pytest.mark.long
 def test_the_engine_takes_300_models(name: str, tmp_path: Path) -> None:
     models = tuple(ModelTable(name=f"m{number:03}", path=f"m{number:03}.bin") for number in range(COUNT))
     for model in models:

@@ -44,6 +44,7 @@ def blobs(endpoint: registry.Endpoint, digest: str) -> str:
 
 
 @pytest.mark.parametrize("is_up", [True, False])
+@pytest.mark.long
 def test_push_damage_verify_repair_push_pull(
     settings: RegistryTable, shipped: BundledSource, *, is_up: bool
 ) -> None:
@@ -80,6 +81,7 @@ def test_push_damage_verify_repair_push_pull(
     assert registry.up(settings, shipped, notify=quiet) == second, "the new identity stays"
 
 
+@pytest.mark.long
 def test_what_is_sound_of_a_damaged_image_is_kept(settings: RegistryTable, shipped: BundledSource) -> None:
     """Gigabytes are not sent again because a small part of the same image is damaged."""
     endpoint = registry.up(settings, shipped, notify=quiet)
@@ -101,6 +103,7 @@ def config_of(endpoint: registry.Endpoint, manifest: str) -> str:
     return str(json.loads(get(endpoint, f"/v2/try/manifests/{manifest}"))["config"]["digest"])
 
 
+@pytest.mark.long
 def test_rotten_orphaned_and_mislinked(settings: RegistryTable, shipped: BundledSource) -> None:
     endpoint = registry.up(settings, shipped, notify=quiet)
     manifest = push_image(endpoint, "one", tag="1")

@@ -41,6 +41,7 @@ def small_disk(
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.long
 def test_up_without_room(small_disk: Path, settings: RegistryTable) -> None:
     lines: list[str] = []
     refused: MlpkgError | None = None

@@ -17,6 +17,7 @@ from .asking import ask, push_blob, push_image, quiet
 pytestmark = pytest.mark.mirror
 
 
+@pytest.mark.long
 def test_only_unreferenced_blobs_go(settings: RegistryTable, shipped: BundledSource) -> None:
     endpoint = registry.up(settings, shipped, notify=quiet)
     waste = b"nobody needs this" * 100_000
@@ -49,6 +50,7 @@ def test_a_registry_that_is_down_stays_down(settings: RegistryTable, shipped: Bu
     assert ask(endpoint, "GET", f"/v2/try/manifests/{kept}")[0] == 200
 
 
+@pytest.mark.long
 def test_an_empty_registry_has_nothing_to_collect(settings: RegistryTable, shipped: BundledSource) -> None:
     assert str(collect_garbage(settings, shipped, notify=quiet)) == "nothing to remove"
     assert not registry.status(settings).running, "it was never started"
@@ -61,6 +63,7 @@ def test_an_empty_registry_has_nothing_to_collect(settings: RegistryTable, shipp
     assert push_image(endpoint), "the collector's folders are the registry's"
 
 
+@pytest.mark.long
 def test_a_push_that_waits_goes_on(settings: RegistryTable, shipped: BundledSource) -> None:
     """An upload that is not finished survives, and a run that asks for the registry waits until it is back."""
     endpoint = registry.up(settings, shipped, notify=quiet)

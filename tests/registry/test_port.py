@@ -226,6 +226,7 @@ print(endpoint.address, state.read_state(int(endpoint.address.split(":")[1])).pi
 """
 
 
+@pytest.mark.long
 def test_two_users_at_once_have_one_registry_each(
     first_port: int, tmp_path: Path, registry_program: Path
 ) -> None:

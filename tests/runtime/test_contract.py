@@ -122,6 +122,7 @@ def test_differences_are_documented() -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.long
 def test_broken_script_exits_3(name: str, runtime_root: Path, oracle_python: Path, tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text(BROKEN[name])
     launch = Launch(oracle_python, runtime_root, tmp_path, {"AZUREML_MODEL_DIR": str(tmp_path)})

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from .serving import Launch, Reply, Running, serving
 
 REQUESTS = 10_000
@@ -111,6 +113,7 @@ def plan() -> list[str]:
     return kinds
 
 
+@pytest.mark.long
 def test_mixed_faults(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text(SCRIPT)
     environ = {

@@ -100,6 +100,7 @@ def prepare(layout: Layout, launch: Launch, python: Path) -> Launch:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.long
 def test_layout(name: str, launch: Launch, oracle_python: Path) -> None:
     layout = LAYOUTS[name]
     both = prepare(layout, launch, oracle_python)

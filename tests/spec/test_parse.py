@@ -404,6 +404,7 @@ def test_a_line_that_is_not_toml_shows_no_value(key: str, opened: str, after: st
     ],
     ids=lambda text: text[:12].encode("unicode_escape").decode(),
 )
+@pytest.mark.long
 def test_a_flood_is_read_in_bounded_time_and_told_in_few_lines(text: str) -> None:
     """Up to a megabyte: the bound is far above what each takes (seconds), far below what quadratic work would."""
     begun = time.process_time()

@@ -48,6 +48,7 @@ def plain(environ: dict[str, str], tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize("backend", ["sqlite3", "json", "dbm"])
+@pytest.mark.long
 def test_a_damaged_database_is_set_aside(plain: Place, backend: str) -> None:
     plain.write("dodo.py", TASKS.replace("BACKEND", backend))
     assert plain.doit("own").done == ["own"]
@@ -223,6 +224,7 @@ def task_waits():
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=str)
 @pytest.mark.parametrize("signals", ["INT", "TERM", "INT INT", "TERM INT", "TERM TERM", "INT TERM INT INT"])
+@pytest.mark.long
 def test_signals_end_a_run_in_order(plain: Place, signals: str, workers: tuple[str, ...]) -> None:
     """No traceback, exit 130, and what was done is kept: also where the second signal comes at once."""
     plain.write("dodo.py", SLOW)

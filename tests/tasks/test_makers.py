@@ -100,6 +100,7 @@ def makes(place: Place, **made: str) -> None:
 
 @pytest.mark.mirror
 @pytest.mark.parametrize("reporter", ["", "json"])
+@pytest.mark.long
 def test_all_files_of_a_package_may_be_made_by_tasks(
     environ: dict[str, str], lock: Path, tmp_path: Path, reporter: str
 ) -> None:

@@ -190,6 +190,7 @@ def ran(side: Place) -> list[str]:
         ("sqlite3", ("-n", "2", "-P", "thread"), SHORT),
     ],
 )
+@pytest.mark.long
 def test_the_same_tasks_run_as_with_doit_alone(
     place: Place, tmp_path: Path, backend: str, workers: tuple[str, ...], steps: int
 ) -> None:
@@ -209,6 +210,7 @@ def test_the_same_tasks_run_as_with_doit_alone(
 
 
 @pytest.mark.parametrize("reporter", ["console", "json", "zero", "executed-only", "error-only"])
+@pytest.mark.long
 def test_any_reporter_may_be_chosen(place: Place, tmp_path: Path, reporter: str) -> None:
     ours, bare = sides(place, "sqlite3", tmp_path)
     for edit in ("", "", "a two", "", "a one", ""):

@@ -44,6 +44,7 @@ def digests(entries: Mapping[str, Sequence[Entry]]) -> dict[str, str]:
         (Target("3.13", "linux/arm64", "2.41"), "cp313-cp313-manylinux"),
     ],
 )
+@pytest.mark.long
 def test_a_real_environment_is_the_same_wherever_it_is_made(tmp_path: Path, target: Target, tag: str) -> None:
     sources = wheel_sources(PythonTable(), NOTHING, folder=tmp_path)
     requirements = read_requirements(["scikit-learn", "tqdm"], folder=tmp_path)
