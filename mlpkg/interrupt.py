@@ -42,6 +42,16 @@ def install() -> None:
     sys.excepthook = _excepthook
 
 
+def settle() -> None:
+    """The process ends because of a signal: another one says nothing new, also while Python takes itself down.
+
+    Python gives signals back to the system then, whose way with them is to kill.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del frame
     own, now = os.getpid(), time.monotonic()
@@ -63,6 +73,7 @@ def _excepthook(kind: type[BaseException], value: BaseException, traceback: Trac
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, value, traceback)
         return
+    settle()
     sys.stdout.flush()
     sys.stderr.write(SAID)
     sys.stderr.flush()

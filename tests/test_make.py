@@ -72,6 +72,7 @@ def test_pip_tries_where_uv_fails(tmp_path: Path, locked: tuple[Path, str]) -> N
     assert has_alpha(tmp_path)
 
 
+@pytest.mark.long
 def test_another_wheel_than_the_pinned_one_is_refused(tmp_path: Path, locked: tuple[Path, str]) -> None:
     make_wheel(locked[0], "alpha", files={"alpha/more.py": b""})
     done = install(tmp_path, locked[1], {"PIP_FIND_LINKS": str(locked[0]), "PIP_NO_INDEX": "1"})

@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MlpkgError as error:
         return _failed(error, wants_json=wants_json)
     except KeyboardInterrupt:
+        if arguments is None:
+            interrupt.settle()
         sys.stderr.write(interrupt.SAID)
         return interrupt.INTERRUPTED
     except BrokenPipeError:

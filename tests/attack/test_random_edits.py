@@ -41,7 +41,7 @@ def attack(ground: Ground, steps: int) -> None:
 
 
 def test_a_few_random_edits(attacked: Ground) -> None:
-    attack(attacked, 8)
+    attack(attacked, 6)
 
 
 @pytest.mark.long

@@ -230,6 +230,7 @@ def test_no_secret_shows_from_lock_to_push(place: Place) -> None:
     assert search(place.storage, {"model": (b"weights",)})
 
 
+@pytest.mark.long
 def test_no_secret_shows_when_services_refuse(place: Place) -> None:
     for broken, code in (("index", 2), ("down", 4), ("proxy", 4)):
         place.guard.broken = broken
@@ -338,6 +339,7 @@ def test_a_secret_in_mlpkg_toml_is_refused_and_not_shown(place: Place, line: str
         "x==1 --config-settings={index}",
     ],
 )
+@pytest.mark.long
 def test_a_secret_in_a_line_that_is_refused_is_not_shown(place: Place, line: str) -> None:
     index = with_password(place.guard.index_password)
     place.requirements(line.format(index=index, rest=index.removeprefix("http://")))

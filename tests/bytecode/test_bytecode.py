@@ -107,6 +107,7 @@ def answer(base: Base, code: str, *places: Path) -> str:
 
 @linux
 @pytest.mark.mirror
+@pytest.mark.long
 def test_the_image_s_python_loads_what_was_compiled_and_asks_no_source(base: Base, tmp_path: Path) -> None:
     source = "def where():\n    return where.__code__.co_filename\nANSWER = 42\n"
     path = site(base, "thing/part.py")

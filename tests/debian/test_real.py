@@ -86,6 +86,7 @@ def test_the_base_is_small_and_complete(base: Base) -> None:
 
 
 @pytest.mark.mirror
+@pytest.mark.long
 def test_made_twice_it_is_the_same(base: Base) -> None:
     assert sha256(layer_bytes(base.debs, base.paths, base.suite, with_base=True)) == base.digest
 
@@ -115,6 +116,7 @@ def resolved(name: str, target: str, found: dict[str, tarfile.TarInfo]) -> str:
 @pytest.mark.mirror
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="chroot needs root")
 @pytest.mark.parametrize("locale", ["C.UTF-8", "POSIX"])
+@pytest.mark.long
 def test_its_python_runs_in_a_chroot(base: Base, tmp_path: Path, locale: str) -> None:
     subprocess.run(["tar", "-xpf", base.layer, "-C", tmp_path], check=True, timeout=60)
     tmp_path.chmod(0o755)  # it is the user's root folder
@@ -139,6 +141,7 @@ def image(base: Base) -> Iterator[str]:
 
 @pytest.mark.mirror
 @pytest.mark.docker
+@pytest.mark.long
 def test_its_python_runs_in_docker_without_root_and_read_only(base: Base, image: str) -> None:
     client = docker.from_env(timeout=60)
     try:
@@ -177,6 +180,7 @@ def test_system_packages_lie_on_top_and_repeat_nothing(base: Base, tmp_path: Pat
 
 
 @pytest.mark.mirror
+@pytest.mark.long
 def test_the_other_architecture(base: Base, tmp_path: Path) -> None:
     index = debian.load_index(base.mirrors, base.suite, "arm64", tmp_path / "cache")
     debs = debian.resolve(index, debian.base_packages(base.suite, with_python=True))

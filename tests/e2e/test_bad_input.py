@@ -36,6 +36,7 @@ def spoil(workspace: Workspace, old: str, new: str, name: str = "package.toml") 
         ("[package]", "[package", "package.toml:1"),
     ],
 )
+@pytest.mark.long
 def test_a_wrong_spec(fresh: Workspace, old: str, new: str, said: str) -> None:
     spoil(fresh, old, new)
     for command in (fresh.doit("push", code=2), fresh.mlpkg("push", code=2)):

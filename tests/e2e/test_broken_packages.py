@@ -69,6 +69,7 @@ def test_a_run_for_named_packages_ignores_the_others(three: Workspace) -> None:
         assert command.done == []
 
 
+@pytest.mark.long
 def test_mended_it_is_done_and_nothing_else(three: Workspace) -> None:
     three.mlpkg("build", code=2)
     path = three.folder / "packages" / "b" / "package.toml"

@@ -160,6 +160,7 @@ def test_a_torn_database_and_torn_records_only_cost_time(workspace: Workspace) -
     assert workspace.digest() == digest
 
 
+@pytest.mark.long
 def test_two_workers_give_the_same_image(house: House, pushed: Workspace, tmp_path: Path) -> None:
     two = house.workspace(tmp_path / "two")
     two.doit("-n", "2")
@@ -232,6 +233,7 @@ def test_a_wiped_registry_is_filled_again(pushed: Workspace, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["doit", "mlpkg"])
+@pytest.mark.long
 def test_an_interrupted_run_is_taken_up(
     house: House, pushed: Workspace, tmp_path: Path, command: str
 ) -> None:

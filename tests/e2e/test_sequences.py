@@ -150,6 +150,7 @@ def test_what_a_registry_lost_is_found_by_asking_and_pushed_again(workspace: Wor
     assert workspace.mlpkg("push", "--check", "lost").done == []
 
 
+@pytest.mark.long
 def test_a_machine_without_a_cache_takes_locked_layers_from_the_registry(
     workspace: Workspace, tmp_path: Path
 ) -> None:

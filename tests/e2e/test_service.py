@@ -54,6 +54,7 @@ def mine(workspace: Workspace) -> Iterator[Workspace]:
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_run_score_logs_stop(mine: Workspace) -> None:
     port, started = run(mine)
     assert scores(mine) == 2

@@ -185,6 +185,7 @@ def test_a_workspace_that_cannot_be_written_is_a_usage_error(workspace: Workspac
     assert "Traceback" not in run.err
 
 
+@pytest.mark.long
 def test_a_package_folder_that_is_a_link(house: House, pushed: Workspace, tmp_path: Path) -> None:
     workspace = house.workspace(tmp_path / "w")
     real = tmp_path / "elsewhere"
@@ -194,6 +195,7 @@ def test_a_package_folder_that_is_a_link(house: House, pushed: Workspace, tmp_pa
     assert workspace.digest() == pushed.digest()
 
 
+@pytest.mark.long
 def test_records_of_two_workspaces_do_not_mix(house: House, pushed: Workspace, tmp_path: Path) -> None:
     other = replace(house, cache=house.cache).workspace(tmp_path / "w")
     edit(other.package / "score.py", "tolist()", "tolist()  # other")

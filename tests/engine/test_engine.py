@@ -186,6 +186,7 @@ def test_stop_start_remove(spec: RunSpec) -> None:
     assert engine.inspect(name) is None
 
 
+@pytest.mark.long
 def test_files_are_in_the_volume_before_the_start(spec: RunSpec) -> None:
     volume = f"{spec.name}-volume"
     try:

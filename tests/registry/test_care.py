@@ -149,6 +149,7 @@ def test_a_registry_without_content(settings: RegistryTable, shipped: BundledSou
 
 
 @pytest.mark.docker
+@pytest.mark.long
 def test_a_storage_folder_of_a_container(
     container_settings: RegistryTable, shipped: BundledSource, tmp_path: Path
 ) -> None:

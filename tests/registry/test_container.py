@@ -22,6 +22,7 @@ from .source import BinarySource
 pytestmark = pytest.mark.docker
 
 
+@pytest.mark.long
 def test_up_answers_only_with_the_credentials(
     container_settings: RegistryTable, registry_source: BinarySource
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_lost_state_file_is_made_again(
     assert registry_source.asked == ["image"]
 
 
+@pytest.mark.long
 def test_lost_secrets_stop_nothing(
     container_settings: RegistryTable,
     registry_source: BinarySource,

@@ -98,6 +98,7 @@ def test_untagged_images_go_when_asked(process_settings: RegistryTable, shipped:
     assert ask(endpoint, "GET", f"/v2/try/manifests/{tagged}")[0] == 200
 
 
+@pytest.mark.long
 def test_a_failed_collection_leaves_the_registry_running(
     settings: RegistryTable, shipped: BundledSource
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_failed_collection_leaves_the_registry_running(
     assert ask(endpoint, "GET", f"/v2/try/manifests/{untagged}")[0] == 200
 
 
+@pytest.mark.long
 def test_a_collector_that_does_not_end_is_stopped(
     settings: RegistryTable, shipped: BundledSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[BundledSour
     return BundledSource(WorkspaceSpec(), said.append), said
 
 
+@pytest.mark.long
 def test_a_lock_that_serves_no_more_is_chosen_anew(
     source: tuple[BundledSource, list[str]], state_home: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_nothing_is_known_before_the_first_start(first_port: int) -> None:
         registry.credentials(ANY)
 
 
+@pytest.mark.long
 def test_a_lost_choice_is_found_again(
     taken: Stranger, registry_source: BinarySource, state_home: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_port_lost_between_the_look_and_the_start(first_port: int, registry_so
 
 @pytest.mark.docker
 @pytest.mark.mirror
+@pytest.mark.long
 def test_a_container_takes_the_next_free_port_too(
     port: int, shipped: BundledSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,6 +253,7 @@ def test_keep_alive(server: Running) -> None:
             assert client.recv(65536).endswith(b'"good"')
 
 
+@pytest.mark.long
 def test_client_that_does_not_read_a_long_answer(server: Running, runtime_root: Path, tmp_path: Path) -> None:
     """A stream waits for its client, and a client that never reads is dropped; the front's memory stays."""
     (tmp_path / "score.py").write_text(

@@ -111,6 +111,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 @pytest.mark.parametrize("work", ["sleep 5", "busy 5", "hold 5"])
+@pytest.mark.long
 def test_a_probe_does_not_wait_for_run(launch: Launch, script: str, work: str) -> None:
     with serving(launch, "ours", script) as server, ThreadPoolExecutor(1) as pool:
         scoring = later(pool, server, work)
@@ -276,6 +277,7 @@ def test_timeout_does_not_cost_the_worker(launch: Launch, script: str) -> None:
         assert json.loads(server.ask(body=b"x").body)["pid"] == before
 
 
+@pytest.mark.long
 def test_run_that_ignores_its_timeout_is_killed(launch: Launch, script: str) -> None:
     with serving(launch, "ours", script, ["--timeout", "0.3"]) as server:
         reply = server.ask(body=b"stubborn")

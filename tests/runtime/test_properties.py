@@ -73,6 +73,7 @@ def difference(
 
 @SETTINGS
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), kind=CONTENT_TYPES)
+@pytest.mark.long
 def test_any_body(pairs: Pairs, body: bytes, kind: str) -> None:
     assert difference(pairs["echo"], "POST", "/score", body, headers=[("Content-Type", kind)]) == {}
 

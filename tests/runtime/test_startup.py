@@ -113,6 +113,7 @@ def test_layout(name: str, launch: Launch, oracle_python: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAILING)
+@pytest.mark.long
 def test_layout_that_fails(name: str, launch: Launch, oracle_python: Path) -> None:
     layout = FAILING[name]
     both = prepare(layout, launch, oracle_python)

@@ -73,6 +73,7 @@ def test_a_damaged_database_is_set_aside(plain: Place, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sqlite3", "json", "dbm"])
+@pytest.mark.long
 def test_what_doit_keeps_can_be_shown(plain: Place, backend: str) -> None:
     plain.write("dodo.py", TASKS.replace("BACKEND", backend))
     assert "nothing is kept yet" in plain.doit("dumpdb").out
@@ -93,6 +94,7 @@ def test_a_file_of_tasks_may_have_another_name(plain: Place) -> None:
 
 
 @pytest.mark.parametrize("kept", ["not json", '["a list"]', '{"own": 5}', "[" * 5000, "5"])
+@pytest.mark.long
 def test_a_damaged_row_makes_its_task_run_again(plain: Place, kept: str) -> None:
     import sqlite3
 
@@ -147,6 +149,7 @@ def small(environ: dict[str, str], tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.parametrize("backend", ["sqlite3", "json", "dbm"])
 @pytest.mark.parametrize("kept", ["kept", "new"])
+@pytest.mark.long
 def test_a_full_disk_is_told_plainly(small: Place, backend: str, kept: str) -> None:
     tasks = TASKS.replace("BACKEND", backend).replace("echo own >> ran", "cat /dev/zero > filler; true")
     more = 'def task_many():\n    for n in range(300):\n        yield {"name": str(n), "actions": [], "file_dep": ["a"]}\n'
@@ -189,6 +192,7 @@ def test_a_workspace_that_cannot_be_written_is_told_plainly(small: Place) -> Non
 
 
 @pytest.mark.mirror
+@pytest.mark.long
 def test_a_full_disk_during_a_step_loses_nothing(lock: Path, small: Place) -> None:
     shutil.copy(lock, small.folder / "packages/p/package.lock")
     small.write("dodo.py", "from mlpkg.tasks import *\n")

@@ -98,6 +98,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     assert peak * 1024 < 80_000_000
 
 
+@pytest.mark.long
 def test_a_real_environment_of_this_machine(tmp_path: Path) -> None:
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     target = Target(running, "linux/amd64", "2.36")
