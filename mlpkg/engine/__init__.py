@@ -27,7 +27,7 @@ from mlpkg.engine.containers import (
     stop,
     wait,
 )
-from mlpkg.engine.images import has_image, image_id, load, pull, remove_image, tag
+from mlpkg.engine.images import image_id, load, pull, remove_image, tag
 from mlpkg.engine.volumes import ensure_volume, remove_volume, volume_size
 from mlpkg.errors import MlpkgError
 
@@ -42,7 +42,6 @@ __all__ = [
     "ensure_volume",
     "execute",
     "find",
-    "has_image",
     "image_id",
     "inspect",
     "is_local",

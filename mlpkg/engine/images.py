@@ -40,11 +40,6 @@ def image_id(image: str) -> str | None:
             return None
 
 
-def has_image(image: str) -> bool:
-    """Whether the engine holds an image of that id or name. Raises Unreachable."""
-    return image_id(image) is not None
-
-
 def pull(reference: str, credentials: tuple[str, str] | None = None) -> str:
     """Pull ``host/repository@sha256:…`` (or a tag) and return the image's id.
 

@@ -73,10 +73,6 @@ class Registry:
         """Allow requests again."""
         self._session.transport.stop.clear()
 
-    def ping(self) -> None:
-        """Ask whether it is a registry, and takes the credentials."""
-        self._session.ask(Request(method="GET", url=self._session.url(""), expect=(200,)))
-
     def has_blob(self, repository: str, descriptor: Descriptor) -> bool:
         """Whether the blob is there, in full. Raises RegistryError (BLOB_DAMAGED) when its length is wrong."""
         _check_repository(repository)

@@ -118,19 +118,6 @@ def _check_names(tree: Path, wanted: Sequence[str]) -> None:
         )
 
 
-def _check_unpacked(tree: Path, limit: int) -> None:
-    """Refuse what came out of the wheels when it is too much; uv may have unpacked them long ago, too."""
-    size = count = 0
-    for folder, _folders, names in os.walk(tree):
-        count += len(names)
-        size += sum((Path(folder) / name).lstat().st_size for name in names)
-        if size > limit or count > FILES_LIMIT:
-            raise LockError(
-                f"the wheels unpack to more than {limit} bytes or {FILES_LIMIT} files",
-                hint="nothing of them was kept; remove the requirement that was added last",
-            )
-
-
 def _arguments(target: Target) -> list[str]:
     # --prefix, not --target: only there a wheel's data files stay apart from its packages.
     return [

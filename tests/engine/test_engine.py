@@ -52,13 +52,13 @@ def test_an_image_is_loaded_named_and_removed(image: str) -> None:
     _, stream = docker_archive(SHELL, {"Cmd": ["/bin/sleep", "62"]})
     loaded = engine.load(stream)
     name = f"mlpkg-test:{uuid.uuid4().hex}"
-    assert engine.has_image(loaded)
-    assert not engine.has_image(name)
+    assert engine.image_id(loaded)
+    assert engine.image_id(name) is None
     engine.tag(loaded, name)
     assert engine.image_id(name) == loaded
     engine.remove_image(name)
     engine.remove_image(name)
-    assert not engine.has_image(loaded)
+    assert engine.image_id(loaded) is None
     with pytest.raises(MlpkgError, match="not an image name with a tag"):
         engine.tag(image, "localhost:5000/no-tag")
 
@@ -69,7 +69,7 @@ def test_a_named_archive_gives_the_images_id(image: str) -> None:
     assert loaded == engine.image_id("mlpkg-test:named")
     assert loaded != image
     engine.remove_image("mlpkg-test:named")
-    assert not engine.has_image(loaded)
+    assert engine.image_id(loaded) is None
 
 
 def test_an_image_is_not_held_in_memory(image: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mlpkg.digest import Descriptor, canonical_json, sha256
 from mlpkg.remote.client import OCI_MANIFEST, Blob, Registry
 from mlpkg.remote.push import PushResult, push_image
+from mlpkg.remote.session import Request
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -68,3 +69,9 @@ def image(*layers: Blob, author: str = "") -> Image:
         "layers": [layer.descriptor.to_json() for layer in layers],
     }
     return Image(layers, config, canonical_json(document))
+
+
+def ping(registry: Registry) -> None:
+    """The smallest request there is: whether it is a registry, and takes the credentials."""
+    session = registry._session
+    session.ask(Request(method="GET", url=session.url(""), expect=(200,)))

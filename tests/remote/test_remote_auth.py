@@ -23,6 +23,7 @@ from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials, find_credentials
 from mlpkg.remote.session import SETTINGS
 from tests.fakes.registry import PASSWORD, USER, FakeRegistry
+from tests.remote.images import ping
 
 
 def encoded(text: str) -> str:
@@ -199,7 +200,7 @@ def test_a_broken_store_does_not_matter_where_nobody_asks(
 ) -> None:
     docker_config({"credsStore": "absent-on-this-machine"})
     with Registry(fake.address) as registry:
-        registry.ping()
+        ping(registry)
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
@@ -207,7 +208,7 @@ def test_docker_config_is_used_when_asked(docker_config: Callable[[Any], None], 
     with FakeRegistry(auth).serving() as fake:
         docker_config({"auths": {fake.address: {"auth": encoded(f"{USER}:{PASSWORD}")}}})
         with Registry(fake.address) as registry:
-            registry.ping()
+            ping(registry)
 
 
 def test_an_identity_token_is_exchanged() -> None:

@@ -21,7 +21,7 @@ from mlpkg.remote.client import OCI_MANIFEST, Registry
 from tests.fakes import web
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.remote.conftest import CREDENTIALS
-from tests.remote.images import blob, image, repository, wrong_blob
+from tests.remote.images import blob, image, ping, repository, wrong_blob
 
 BIG = bytes(range(256)) * (16 << 12)  # 16 MiB: more than all socket buffers on the way hold
 SMALL = b"a layer"
@@ -288,7 +288,7 @@ def test_an_unsafe_token_service_is_not_asked(realm: str) -> None:
         challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'}
         fake.faults.append(Fault("^GET /v2/", 401, challenge))
         with pytest.raises(RegistryError, match=r"token|credentials") as caught:
-            registry.ping()
+            ping(registry)
         assert "u:p" not in str(caught.value)
         assert fake.token_requests == []
 
@@ -428,7 +428,7 @@ def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
             Registry(f"127.0.0.1:{port}") as registry,
             pytest.raises(Unreachable, match="does not answer") as caught,
         ):
-            registry.ping()
+            ping(registry)
     assert caught.value.exit_code == 4
     assert time.monotonic() - start < 1
 
@@ -439,7 +439,7 @@ def test_a_registry_that_is_started_again_is_waited_for(monkeypatch: pytest.Monk
         with FakeRegistry().serving() as fake:
             port = fake.server.server_address[1]
             registry = stack.enter_context(Registry(fake.address))
-            registry.ping()
+            ping(registry)
 
         def restart() -> None:
             stack.enter_context(FakeRegistry(port=port).serving())
@@ -549,7 +549,7 @@ def test_tls_with_a_ca_from_the_environment(
 ) -> None:
     monkeypatch.setenv(variable, str(certificate[0]))
     with FakeRegistry().serving(certificate) as fake, Registry(f"https://{fake.address}") as registry:
-        registry.ping()
+        ping(registry)
 
 
 def test_a_certificate_nobody_signed(certificate: tuple[Path, Path]) -> None:
@@ -558,7 +558,7 @@ def test_a_certificate_nobody_signed(certificate: tuple[Path, Path]) -> None:
         Registry(fake.address, plain_http=False) as registry,
         pytest.raises(Unreachable, match="certificate") as caught,
     ):
-        registry.ping()
+        ping(registry)
     assert "SSL_CERT_FILE" in caught.value.hint
 
 
@@ -567,7 +567,7 @@ def test_plain_http_where_tls_was_expected(fake: FakeRegistry) -> None:
         Registry(fake.address, plain_http=False) as registry,
         pytest.raises(Unreachable, match="TLS") as caught,
     ):
-        registry.ping()
+        ping(registry)
     assert "plain http" in caught.value.hint
 
 
@@ -578,4 +578,4 @@ def test_a_ca_file_that_is_none(tmp_path: Path, fake: FakeRegistry) -> None:
             Registry(fake.address, plain_http=False, ca_file=tmp_path / name) as registry,
             pytest.raises(UsageError, match=name),
         ):
-            registry.ping()
+            ping(registry)

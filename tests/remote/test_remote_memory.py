@@ -11,6 +11,7 @@ SIZE = 1 << 30
 
 _PUSH = """
 import hashlib, sys
+from tests.remote.images import ping
 from mlpkg.digest import Descriptor, Digest
 from mlpkg.remote.client import Blob, Registry
 
@@ -30,7 +31,7 @@ for piece in pieces():
     state.update(piece)
 descriptor = Descriptor("application/octet-stream", Digest("sha256:" + state.hexdigest()), size)
 with Registry(address) as registry:
-    registry.ping()
+    ping(registry)
     before = resident()
     assert registry.upload_blob("a/b", Blob(descriptor, pieces))
     print(resident() - before)

@@ -18,6 +18,7 @@ from mlpkg.remote.blob import Blob
 from mlpkg.remote.client import Registry
 from mlpkg.remote.credentials import Credentials
 from mlpkg.remote.push import push_image
+from tests.remote.images import ping
 
 from .conftest import CREDENTIALS, Site
 
@@ -135,7 +136,7 @@ def test_a_401_in_the_middle_is_tried_again(
 ) -> None:
     with proxied(binary_basic, {where: times}) as (address, refused):
         with Registry(address, CREDENTIALS) as registry:
-            registry.ping()
+            ping(registry)
         push(address, CREDENTIALS, f"renewal/{name}")
         assert len(refused) == times
     with Registry(binary_basic.address, CREDENTIALS) as registry:
