@@ -94,7 +94,8 @@ def link(ground: Ground, chance: random.Random, name: str) -> Edit:
     if path.is_symlink():
         path.unlink()
     else:
-        path.symlink_to(chance.choice(["main.py", "sub"]))
+        # To what is always there: a link to what does not ship is refused, and rightly so.
+        path.symlink_to("main.py")
     return Edit(f"link {path}", (name,), PLAN)
 
 

@@ -43,4 +43,4 @@ def test_a_few_kills(attacked: Ground) -> None:
 
 @pytest.mark.long
 def test_many_kills(attacked: Ground) -> None:
-    attack(attacked, int(os.environ.get("MLPKG_STEPS", "60")))
+    attack(attacked, int(os.environ.get("MLPKG_STEPS", "30")))

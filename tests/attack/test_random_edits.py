@@ -46,4 +46,4 @@ def test_a_few_random_edits(attacked: Ground) -> None:
 
 @pytest.mark.long
 def test_many_random_edits(attacked: Ground) -> None:
-    attack(attacked, int(os.environ.get("MLPKG_STEPS", "300")))
+    attack(attacked, int(os.environ.get("MLPKG_STEPS", "150")))
