@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from mlpkg.builders.image import MANIFEST_TYPE
 from mlpkg.digest import Descriptor, sha256
-from mlpkg.errors import RegistryError
+from mlpkg.errors import RegistryError, Unreachable
 from mlpkg.progress import Notify
 from mlpkg.remote.blob import Blob
 from mlpkg.remote.client import Registry
@@ -28,18 +28,20 @@ _EMPTY = b"{}"
 def keep(client: Registry, repository: str, layers: Iterable[Descriptor], notify: Notify) -> None:
     """Keep layers that were just pushed to `repository`. No byte is sent: they are mounted.
 
-    A registry that cannot mount, or lets nobody write there, keeps what its packages hold: `notify` is told.
+    The push itself is over by then, and is not failed for this: a registry that cannot mount, lets nobody write
+    there, or went away keeps what its packages hold, and `notify` is told.
     """
     try:
         for layer in layers:
             if client.head_manifest(REPOSITORY, tag(layer)):
                 continue
             if not client.mount_blob(REPOSITORY, layer, mount_from=repository):
+                notify(f"{client.address} keeps no layers in {REPOSITORY}: it does not mount them")
                 return
             config = Descriptor(EMPTY_TYPE, sha256(_EMPTY), len(_EMPTY))
             client.upload_blob(REPOSITORY, Blob(config, lambda: iter((_EMPTY,))))
             client.put_manifest(REPOSITORY, tag(layer), _manifest(layer, config), MANIFEST_TYPE)
-    except RegistryError as error:
+    except (RegistryError, Unreachable) as error:
         notify(f"{client.address} keeps no layers in {REPOSITORY}: {error.message}")
 
 
